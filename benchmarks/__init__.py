@@ -1,0 +1,1 @@
+"""What each promise costs or saves, against what a user would write or pick instead."""

@@ -1,0 +1,24 @@
+"""The images of `images.py`, resident: decoded once, scaled to 0..1, mirrored at random."""
+
+from pathlib import Path
+
+from engine.augmentation import Augmentation
+from engine.data import TensorBatches
+from engine.hyperparameters import Params
+from engine.image_cache import read_images
+from engine.image_folder import find_images
+
+
+def fetch_dataloader(types: list[str], data_dir: str, params: Params) -> dict[str, TensorBatches]:
+    """The batches of each split."""
+    folder = find_images(Path(data_dir), types, params.seed)
+    return {
+        name: TensorBatches(
+            read_images(Path(data_dir), split.files, split.source, size=64, channels=3),
+            split.labels,
+            batch_size=params.batch_size,
+            shuffle=name == "train",
+            transform=Augmentation([0.0] * 3, [255.0] * 3, flip=name == "train"),
+        )
+        for name, split in folder.splits.items()
+    }

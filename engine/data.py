@@ -1,0 +1,62 @@
+"""Batches of examples that are resident: in memory, on the device, or memory-mapped from a cache file."""
+
+from collections.abc import Callable, Iterator, Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+
+class TensorBatches:
+    """Batches cut from whole tensors, each by one index operation.
+
+    >>> batches = TensorBatches(images, labels, batch_size=32, shuffle=True)
+    >>> for inputs, targets in batches: ...
+
+    Every array holds one example per row, as a tensor or as a NumPy array (a memory-mapped one stays on disk).
+    `rows` picks the examples of this split out of them. `transform` takes the inputs of a batch, already on the
+    device, and returns what the network sees: normalisation, augmentation. `names` name the examples, in row order.
+    """
+
+    def __init__(
+        self,
+        *arrays: Tensor | np.ndarray,
+        batch_size: int,
+        shuffle: bool = False,
+        rows: Sequence[int] | np.ndarray | None = None,
+        transform: Callable[[Tensor], Tensor] | None = None,
+        names: Sequence[str] | None = None,
+    ) -> None:
+        self.tensors = tuple(torch.as_tensor(array) for array in arrays)
+        self.rows = torch.arange(len(self.tensors[0])) if rows is None else torch.as_tensor(np.asarray(rows))
+        self.device = self.tensors[0].device
+        self.batch_size = batch_size
+        self.shuffle = shuffle
+        self.transform = transform
+        self.names = names
+
+    def to(self, device: torch.device) -> "TensorBatches":
+        """Hand out batches on `device` from now on; a GPU takes in the whole split if that fills at most half of it."""
+        self.device = device
+        if device.type == "cuda":
+            free, _ = torch.cuda.mem_get_info(device)
+            if sum(tensor[:1].nbytes for tensor in self.tensors) * len(self.rows) <= free // 2:
+                self.tensors = tuple(tensor[self.rows].to(device) for tensor in self.tensors)
+                self.rows = torch.arange(len(self.rows))
+        return self
+
+    def __len__(self) -> int:
+        return -(-len(self.rows) // self.batch_size)
+
+    def __iter__(self) -> Iterator[tuple[Tensor, ...]]:
+        return (self.batch(rows) for rows in self.order())
+
+    def order(self) -> tuple[Tensor, ...]:
+        """The rows of each batch of one pass; shuffled by PyTorch's global generator."""
+        rows = self.rows[torch.randperm(len(self.rows))] if self.shuffle else self.rows
+        return rows.to(self.tensors[0].device).split(self.batch_size)
+
+    def batch(self, rows: Tensor) -> tuple[Tensor, ...]:
+        """The examples at `rows`, as `(inputs, labels)`, the inputs transformed."""
+        inputs, *others = (tensor[rows].to(self.device, non_blocking=True) for tensor in self.tensors)
+        return (inputs if self.transform is None else self.transform(inputs), *others)

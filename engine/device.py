@@ -1,0 +1,115 @@
+"""Where batches are computed and in which precision, and why a GPU that is there is not used."""
+
+import contextlib
+import platform
+import shutil
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from engine.errors import UserError
+from engine.nested import map_tensors
+
+INSTALL_HINT = "choose the right build at https://pytorch.org/get-started/locally"
+
+
+@dataclass(frozen=True)
+class Device:
+    """A device with the precision and the memory layout to use on it."""
+
+    device: torch.device
+    precision: str = "float32"
+    channels_last: bool = False
+
+    def move(self, batch: Any) -> Any:
+        """The batch on this device, however nested; images `(B, C, H, W)` in the chosen memory layout."""
+        return map_tensors(self._move_tensor, batch)
+
+    def place(self, model: nn.Module) -> nn.Module:
+        """The model on this device, in the chosen memory layout."""
+        model = model.to(self.device)
+        return model.to(memory_format=torch.channels_last) if self.channels_last else model
+
+    def autocast(self) -> contextlib.AbstractContextManager[Any]:
+        """The context for forward passes: nothing at all in float32."""
+        if self.precision == "float32":
+            return contextlib.nullcontext()
+        return torch.autocast(self.device.type, torch.bfloat16)
+
+    def _move_tensor(self, tensor: Tensor) -> Tensor:
+        if self.channels_last and tensor.dim() == 4:
+            return tensor.to(self.device, non_blocking=True, memory_format=torch.channels_last)
+        return tensor.to(self.device, non_blocking=True)
+
+    def __str__(self) -> str:
+        """What the log says: `cpu (x86_64, 2 threads), float32`."""
+        kind = self.device.type
+        name = torch.cuda.get_device_name(self.device) if kind == "cuda" else platform.machine()
+        if kind != "cpu":
+            return f"{self.device} ({name}), {self.precision}"
+        return f"cpu ({name}, {torch.get_num_threads()} threads), {self.precision}; {why_no_gpu()}"
+
+
+def choose_device(
+    name: str = "auto", precision: str = "float32", channels_last: bool = False, threads: int | None = None
+) -> Device:
+    """The device called `name`; `auto` takes a GPU if this torch can use one. Raises `UserError` if it is not there."""
+    if threads is not None:
+        torch.set_num_threads(threads)
+    device = torch.device(_best_device()) if name == "auto" else _named_device(name)
+    return Device(device, best_precision(device) if precision == "auto" else precision, channels_last)
+
+
+def best_precision(device: torch.device) -> str:
+    """`bfloat16` where the hardware itself computes in it, else `float32`."""
+    if device.type == "cuda":
+        return "bfloat16" if torch.cuda.get_device_capability(device) >= (8, 0) else "float32"
+    if device.type == "cpu":
+        native = torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported()
+        return "bfloat16" if native else "float32"
+    return "float32"
+
+
+def why_no_gpu() -> str:
+    """One sentence for the log on why no GPU is used, with what mends it."""
+    driver = shutil.which("nvidia-smi") is not None
+    if torch.cuda.is_available():
+        capability = "{}.{}".format(*torch.cuda.get_device_capability())
+        return (
+            f"the GPU ({torch.cuda.get_device_name()}, compute capability {capability}) is no longer supported by "
+            f"torch {torch.__version__}: install an older build, see https://pytorch.org/get-started/previous-versions"
+        )
+    if driver and torch.version.cuda is None and torch.version.hip is None:
+        return f"an NVIDIA driver is here, but torch {torch.__version__} is a build for the CPU only: {INSTALL_HINT}"
+    if driver:
+        return (
+            f"an NVIDIA driver is here, but torch {torch.__version__} (CUDA {torch.version.cuda}) finds no GPU it can "
+            f"use: update the driver, or {INSTALL_HINT}"
+        )
+    return "no GPU found"
+
+
+def _best_device() -> str:
+    if torch.cuda.is_available() and _supported():
+        return "cuda"
+    return "mps" if torch.backends.mps.is_available() else "cpu"
+
+
+def _supported() -> bool:
+    """Whether this build of torch has code for the GPU: kernels of its generation, or older ones it can translate."""
+    capability = torch.cuda.get_device_capability()
+    architectures = [name.rsplit("_", 1)[-1].rstrip("af") for name in torch.cuda.get_arch_list()]
+    oldest = min((int(number) for number in architectures if number.isdigit()), default=0)
+    return torch.version.hip is not None or capability[0] * 10 + capability[1] >= oldest
+
+
+def _named_device(name: str) -> torch.device:
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        reason = why_no_gpu() if name.startswith("cuda") else str(error).splitlines()[0]
+        raise UserError(f'"device": "{name}" cannot be used here: {reason}') from None
+    return device

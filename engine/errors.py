@@ -1,0 +1,51 @@
+"""Errors that are the user's to mend, and how every script ends: one line and status 2, never a traceback for them."""
+
+import difflib
+import sys
+from collections.abc import Callable, Iterable
+from typing import TypeVar
+
+Result = TypeVar("Result")
+
+
+class UserError(Exception):
+    """Bad input, in one line that says what, where and what to do. Our own faults are never this."""
+
+    status = 2
+
+
+class DiskError(UserError):
+    """A file that cannot be written, most often because the disk is full."""
+
+    status = 1
+
+
+def run(main: Callable[[], Result]) -> Result:
+    """Call `main` as a script: a `UserError` becomes its one line on stderr and its exit status."""
+    try:
+        return main()
+    except UserError as error:
+        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        sys.exit(error.status)
+
+
+def nearest(name: str, candidates: Iterable[str], likeness: float = 0.7) -> str | None:
+    """The candidate that `name` most likely meant, or None: a slip of the keys, or initials such as `lr`.
+
+    >>> nearest("learning_rat", ["learning_rate", "batch_size"])
+    'learning_rate'
+    """
+    names = sorted(candidates)
+    by_letters = {candidate.lower().replace("_", ""): candidate for candidate in names}
+    letters = name.lower().replace("_", "").replace("-", "")
+    close = difflib.get_close_matches(letters, by_letters, n=1, cutoff=likeness)
+    if close:
+        return by_letters[close[0]]
+    by_initials = {"".join(word[:1] for word in candidate.split("_")): candidate for candidate in names}
+    return by_initials.get(letters) if len(letters) > 1 else None
+
+
+def did_you_mean(name: str, candidates: Iterable[str]) -> str:
+    """The end of an error message: `; did you mean "learning_rate"?`, or nothing where no name is near."""
+    guess = nearest(name, candidates)
+    return f'; did you mean "{guess}"?' if guess else ""

@@ -1,0 +1,217 @@
+"""An experiment is a folder: what lies where in it, and how it is read and written. Never imports torch."""
+
+import contextlib
+import json
+import logging
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from engine.errors import UserError
+from engine.files import read_json, replacing, without_nan, write_json
+from engine.hyperparameters import Params, Values, load_params, parse_setting
+from engine.provenance import data_fingerprint, describe_data
+from engine.status import Status
+
+CANNOT_MATTER = {"num_workers", "device", "save_summary_steps", "save_steps", "data_dir", "init_from"}
+
+
+class Experiment:
+    """The folder of one experiment.
+
+    >>> experiment = Experiment("experiments/base")
+    >>> experiment.params().learning_rate
+    0.001
+    """
+
+    def __init__(self, folder: str | Path) -> None:
+        self.folder = Path(folder)
+        self.status = Status(self.folder)
+
+    def file(self, name: str) -> Path:
+        """The path of a file of this experiment."""
+        return self.folder / name
+
+    def checkpoint(self, name: str) -> Path:
+        """The checkpoint called `name` (`best`, `last`), or the one at the path `name`. Raises if there is none."""
+        for path in (self.file(f"{name}.pth.tar"), self.file(name), Path(name)):
+            if path.is_file():
+                return path
+        there = ", ".join(path.name.removesuffix(".pth.tar") for path in sorted(self.folder.glob("*.pth.tar")))
+        raise UserError(f'{self.folder}: no checkpoint "{name}"; there: {there or "none, so train it first"}')
+
+    # What to run
+
+    def params(
+        self, data_dir: str | None = None, restore_file: str | None = None, derived: Values | None = None
+    ) -> Params:
+        """The checked hyperparameters: of `params.json`, or `derived` ones that are to become it.
+
+        Data and start are those given, else those that the run has recorded, else those of the file.
+        """
+        params = load_params(self.file("params.json"), derived)
+        recorded = self.run().get("params", {})
+        given = {"data_dir": data_dir, "init_from": restore_file}
+        stand_ins = {key: value if value is not None else recorded.get(key) for key, value in given.items()}
+        params.replace({key: value for key, value in stand_ins.items() if value is not None})
+        return params
+
+    def derived_values(self, source: str | None, settings: Sequence[str]) -> Values | None:
+        """The content of a `params.json` made from that of the experiment `source`, `key=value` settings changed.
+
+        None without a source. Raises `UserError` if this folder has a `params.json` with another content.
+        """
+        if source is None:
+            if settings:
+                raise UserError("--set goes with --from: it changes params on their way into a new experiment")
+            return None
+        values = read_json(Path(source) / "params.json")
+        recorded = Experiment(source).run().get("params", {})
+        values.update({"data_dir": recorded["data_dir"]} if "data_dir" in recorded else {})
+        values.update(parse_setting(setting) for setting in settings)
+        there = self.file("params.json")
+        if there.is_file() and read_json(there) != values:
+            raise UserError(f"{there} is there already, with other values; choose a new folder for --model_dir")
+        return values
+
+    def write_params(self, values: Values) -> None:
+        """Make the folder with its `params.json`, if that is not there yet; one that is there is never written to."""
+        if not self.file("params.json").is_file():
+            self.folder.mkdir(parents=True, exist_ok=True)
+            write_json(self.file("params.json"), values)
+
+    def prepare(self, params: Params, derived: Values | None, fresh: bool) -> None:
+        """Make the folder ready for a run: write derived params, move an old run aside if `fresh`, else check it."""
+        if derived is not None:
+            self.write_params(derived)
+        if fresh:
+            self.set_aside()
+        elif self.is_begun:
+            self.check_unchanged(params)
+
+    # How far it is
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether training has come to its end."""
+        return self.status.read().get("state") == "finished"
+
+    @property
+    def is_begun(self) -> bool:
+        """Whether there is a checkpoint to go on from."""
+        return any(self.file(name).is_file() for name in ("last.pth.tar", "last.previous.pth.tar"))
+
+    def check_unchanged(self, params: Params) -> None:
+        """Refuse to go on with other hyperparameters or data than the run began with; warn of other code."""
+        recorded = self.run()
+        before, now = recorded.get("params", {}), params.effective()
+        keys = sorted(key for key in before.keys() | now.keys() if before.get(key) != now.get(key))
+        changes = [f"{key} {before.get(key)} -> {now.get(key)}" for key in keys if key not in CANNOT_MATTER]
+        data, data_now = recorded.get("data"), data_fingerprint(Path(params.data_dir))
+        if data != data_now:
+            changes.append(f"data in {params.data_dir}: {describe_data(data)} -> {describe_data(data_now)}")
+        if changes:
+            raise UserError(
+                f"{self.folder} was begun with other params or data: {', '.join(changes)}. "
+                f"Either start over:  python train.py --model_dir {self.folder} --fresh  "
+                f"or make a new experiment:  python train.py --model_dir {self.folder}_2 --from {self.folder}"
+            )
+
+    def warn_of_changes(self, record: Values) -> None:
+        """Warn, where a run goes on, of code that was edited and of a machine on which the last bits may differ."""
+        first = self.run()
+        code, code_now = [first, *first.get("continued", [])][-1].get("code", {}), record["code"]
+        edited = sorted(file for file in code.keys() | code_now.keys() if code.get(file) != code_now.get(file))
+        if edited:
+            logging.warning(f"Changed since this run began: {', '.join(edited)}; it goes on with the code as it is now")
+        other = [key for key in ("versions", "device", "system") if first.get(key) != record[key]]
+        if other:
+            changes = ", ".join(f"{first.get(key)} -> {record[key]}" for key in other)
+            logging.warning(f"This run began elsewhere, so its last bits may differ: {changes}")
+
+    def set_aside(self) -> None:
+        """Move all that a run has left into `.old/1` (or 2, ...), so that the folder is as new."""
+        kept = {"params.json", "search.json", "README.md", ".old"}
+        old = [path for path in self.folder.iterdir() if path.name not in kept]
+        if not old:
+            return
+        numbers = (int(path.name) for path in self.folder.glob(".old/*") if path.name.isdigit())
+        attic = self.folder / ".old" / str(max(numbers, default=0) + 1)
+        attic.mkdir(parents=True)
+        for path in old:
+            path.rename(attic / path.name)
+
+    # What happened
+
+    def run(self) -> Values:
+        """What `run.json` records of the run, or nothing."""
+        return read_json(self.file("run.json")) if self.file("run.json").is_file() else {}
+
+    def begin(self, record: Values, learned: Values) -> None:
+        """Record where the results come from, a continuation beside the first, and what was learned from the data."""
+        if self.is_begun:
+            self.warn_of_changes(record)
+            first = self.run()
+            record = {**first, "continued": [*first.get("continued", []), record]}
+        else:
+            self.cut_history(0)
+        write_json(self.file("run.json"), record)
+        write_json(self.file("data.json"), learned)
+        self.status.write("running")
+
+    # What came out
+
+    def history(self) -> list[Values]:
+        """The lines of `metrics.jsonl`, one per epoch; a last one that was torn off in writing is left out."""
+        if not self.file("metrics.jsonl").is_file():
+            return []
+        rows = []
+        for line in self.file("metrics.jsonl").read_text(encoding="utf-8").splitlines():
+            with contextlib.suppress(json.JSONDecodeError):
+                rows.append(json.loads(line))
+        return rows
+
+    def cut_history(self, epochs: int) -> None:
+        """Drop the lines of epochs that the checkpoint does not know, so that none stands there twice."""
+        if self.file("metrics.jsonl").is_file():
+            lines = [json.dumps(row) + "\n" for row in self.history() if row["epoch"] <= epochs]
+            with replacing(self.file("metrics.jsonl")) as file:
+                file.write("".join(lines).encode())
+
+    def record_epoch(self, row: Values, scores: Values, is_best: bool) -> None:
+        """Add the line of an epoch to `metrics.jsonl`, and keep its validation scores as the course named them."""
+        with self.file("metrics.jsonl").open("a", encoding="utf-8") as file:
+            file.write(json.dumps(without_nan(row)) + "\n")
+        write_json(self.file("metrics_val_last_weights.json"), scores)
+        if is_best:
+            write_json(self.file("metrics_val_best_weights.json"), scores)
+
+    def record_evaluation(self, split: str, checkpoint: Path, scores: Values) -> None:
+        """Keep the scores of an evaluation, and the fact that this split has been looked at."""
+        name = checkpoint.name.removesuffix(".pth.tar")
+        write_json(self.file(f"metrics_{split}_{name}.json"), scores)
+        look = {"split": split, "checkpoint": name, "at": time.strftime("%Y-%m-%dT%H:%M:%S%z"), "scores": scores}
+        record = self.run()
+        write_json(self.file("run.json"), {**record, "evaluations": [*record.get("evaluations", []), look]})
+
+    def best_scores(self) -> Values:
+        """The validation scores of the best epoch, or nothing."""
+        path = self.file("metrics_val_best_weights.json")
+        return read_json(path) if path.is_file() else {}
+
+    def test_scores(self) -> Values:
+        """The test scores of the best checkpoint, or nothing if nobody has looked yet."""
+        path = self.file("metrics_test_best.json")
+        return read_json(path) if path.is_file() else {}
+
+    def farewell(self) -> str:
+        """What to say when training is over: the best scores, and what one would type next."""
+        scores = ", ".join(f"{name} {value:.4g}" for name, value in self.best_scores().items() if value is not None)
+        status = self.status.read()
+        return (
+            f"{self.folder} is finished: {status.get('epoch')} epochs, best on val: {scores}\n"
+            f"Next: look at it     tensorboard --logdir {self.folder}\n"
+            f"      test it        python evaluate.py --model_dir {self.folder}\n"
+            f"      train longer   python train.py --model_dir {self.folder}_longer --from {self.folder} "
+            f"--set num_epochs={2 * self.run()['params']['num_epochs']}"
+        )

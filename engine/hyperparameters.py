@@ -1,0 +1,221 @@
+"""Hyperparameters: the table of those the engine reads, and `Params`, which lets no typo pass. Never imports torch."""
+
+import json
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from engine.errors import UserError, did_you_mean, nearest
+from engine.files import parse_json, read_json
+
+
+class Key(NamedTuple):
+    """One hyperparameter of the engine. A default of None means off, or chosen by what is there."""
+
+    name: str
+    kind: type
+    default: Any
+    meaning: str
+    low: float | None = None
+    high: float | None = None
+    choices: tuple[str, ...] = ()
+
+
+Values = dict[str, Any]
+KIND_NAMES = {
+    str: "text in quotes",
+    int: "a whole number",
+    float: "a number",
+    bool: "true or false",
+    list: "a list",
+}
+SCHEDULES = ("constant", "linear", "cosine", "onecycle", "plateau")
+PRECISIONS = ("float32", "bfloat16", "auto")
+
+# fmt: off
+KEYS = {key.name: key for key in (
+    Key("task", str, "model", "package that holds net.py and data_loader.py, such as examples.ner"),
+    Key("data_dir", str, "data/digits", "folder with the data"),
+    Key("init_from", str, None, "checkpoint whose weights training starts from: a path, or a name in the experiment"),
+    Key("seed", int, 230, "every random draw follows from it", low=0, high=2**63 - 1),
+    Key("deterministic", bool, False, "only operations that give the same bits each time; slower on a GPU"),
+    Key("threads", int, None, "CPU threads; all cores if absent", low=1),
+    Key("batch_size", int, 32, "examples per batch", low=1),
+    Key("num_epochs", int, 10, "epochs to train", low=1),
+    Key("learning_rate", float, 1e-3, "the optimizer's, at the height of the schedule", low=0),
+    Key("optimizer", str, "Adam", "any class of torch.optim"),
+    Key("betas", list, None, "Adam's two averages, each from 0 up to 1; the optimizer's own if absent"),
+    Key("weight_decay", float, None, "the optimizer's own if absent", low=0),
+    Key("momentum", float, None, "the optimizer's own if absent", low=0),
+    Key("schedule", str, "constant", "course of the learning rate over all steps", choices=SCHEDULES),
+    Key("warmup_epochs", float, 0.0, "epochs over which the learning rate rises from 0", low=0),
+    Key("grad_clip", float, None, "largest norm that the gradient may have", low=0),
+    Key("accumulate", int, 1, "batches per step, which counts like one batch so many times as large", low=1),
+    Key("ema_decay", float, None, "evaluate a running average of the weights, with this decay per step", low=0, high=1),
+    Key("precision", str, "float32", "auto is bfloat16 where the hardware itself has it", choices=PRECISIONS),
+    Key("channels_last", bool, False, "memory layout that convolutions prefer"),
+    Key("compile", bool, False, "torch.compile: minutes at the start, faster steps on a GPU"),
+    Key("device", str, "auto", "auto, cpu, cuda, cuda:1, mps; auto takes a GPU where there is one"),
+    Key("num_workers", int, 0, "processes that load data, for loaders that use them", low=0),
+    Key("steps_per_epoch", int, None, "steps per epoch; a pass over the data if absent", low=1),
+    Key("save_steps", int, None, "steps between checkpoints within an epoch", low=1),
+    Key("save_summary_steps", int, 100, "batches between looks at the loss; each look waits for the device", low=1),
+    Key("monitor", str, None, "what the best epoch is best in; accuracy if there is such a metric, else loss"),
+    Key("mode", str, None, "whether monitor is better high or low", choices=("max", "min")),
+    Key("patience", int, None, "epochs without a new best after which training stops", low=1),
+    Key("max_train_batches", int, None, "take only so many, the same ones each epoch", low=1),
+    Key("max_eval_batches", int, None, "evaluate on only so many", low=1),
+)}
+# fmt: on
+
+
+class MissingKey(UserError, AttributeError):
+    """A hyperparameter that code asks for and the file lacks; also an AttributeError, so that `getattr` can default."""
+
+
+class Params:
+    """Hyperparameters from a JSON file, as attributes.
+
+    >>> params = Params("experiments/base/params.json")
+    >>> params.learning_rate
+    0.001
+    >>> params.num_classes = 10  # what a loader learns from the data is set here
+    """
+
+    __slots__ = ("_asked", "_assigned", "_defaults", "_provided", "_source", "_values")
+
+    def __init__(self, json_path: str | Path, values: Values | None = None) -> None:
+        self._source = str(json_path)
+        self._values: Values = read_json(json_path) if values is None else dict(values)
+        self._defaults: Values = {}
+        self._asked: set[str] = set()
+        self._assigned: set[str] = set()
+        self._provided: set[str] = set()
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("_"):
+            raise AttributeError(name)
+        self._asked.add(name)
+        if name in self._values:
+            return self._values[name]
+        if name in self._defaults:
+            return self._defaults[name]
+        hint = did_you_mean(name, (key for key in self._values if key not in KEYS))
+        raise MissingKey(f'{self._source}: "{name}" is asked for and not there{hint}')
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name.startswith("_"):
+            object.__setattr__(self, name, value)
+        else:
+            self._values[name] = value
+            self._assigned.add(name)
+
+    def __getstate__(self) -> Values:
+        return {name: getattr(self, name) for name in self.__slots__}
+
+    def __setstate__(self, state: Values) -> None:
+        for name, value in state.items():
+            object.__setattr__(self, name, value)
+
+    @property
+    def dict(self) -> Values:
+        """All values, as a dict to read and write."""
+        self._asked.update(self._values)
+        return self._values
+
+    __dict__ = dict  # `params.__dict__` and `vars(params)` served projects of 2018 for the same
+
+    def save(self, json_path: str | Path) -> None:
+        """Write the values to a JSON file."""
+        Path(json_path).write_text(json.dumps(self._values, indent=4) + "\n", encoding="utf-8")
+
+    def update(self, json_path: str | Path) -> None:
+        """Take the values of another JSON file as well, such as the sizes that a data set was built with."""
+        values = read_json(json_path)
+        self._values.update(values)
+        self._assigned.update(values)
+
+    def replace(self, values: Values) -> None:
+        """Put other values in place of the file's, as if the user had typed them."""
+        self._values.update(values)
+
+    def provide(self, **values: Any) -> None:
+        """Set what is neither typed by the user nor to be kept: `cuda`, or what an earlier run learned."""
+        self._values.update(values)
+        self._provided.update(values)
+
+    def assigned(self) -> Values:
+        """What code has set since the file was read: what the task learned from its data."""
+        return {name: self._values[name] for name in sorted(self._assigned - self._provided)}
+
+    def effective(self) -> Values:
+        """Every value that counts, defaults included, without comments and without what was learned."""
+        values = {**self._defaults, **self._values}
+        later = self._assigned | self._provided
+        return {key: value for key, value in values.items() if not key.startswith("_") and key not in later}
+
+    def unread(self) -> list[str]:
+        """The keys of the file that no code has asked for yet."""
+        return sorted(set(self.effective()) - self._asked - set(KEYS))
+
+    def check_unread(self) -> None:
+        """Refuse a key that nobody has read and that resembles one that is lacking, be it asked for or the table's."""
+        lacking = (self._asked | set(KEYS)) - set(self._values)
+        for key in self.unread():
+            if guess := nearest(key, lacking, likeness=0.8):
+                raise UserError(f'{self._source}: "{key}" is read by nothing; did you mean "{guess}"?')
+
+
+def load_params(json_path: str | Path, values: Values | None = None) -> Params:
+    """The checked hyperparameters of an experiment, with the defaults of the table for what the file leaves out.
+
+    `values` stand in for the content of a file that is yet to be written.
+    """
+    params = Params(json_path, values)
+    for name, value in params._values.items():
+        if name in KEYS:
+            params._values[name] = checked(KEYS[name], value, json_path)
+    params._defaults = {key.name: key.default for key in KEYS.values()}
+    return params
+
+
+def checked(key: Key, value: Any, source: str | Path) -> Any:
+    """The value, if the table allows it for `key`; an integer is welcome where a float is meant, and 1e3 as a 1000."""
+    if value is None and key.default is None:
+        return None
+    if key.kind is int and isinstance(value, float) and value.is_integer():
+        value = int(value)
+    if key.kind is float and isinstance(value, int) and not isinstance(value, bool):
+        value = float(value)
+    kind: Any = key.kind
+    if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
+        raise UserError(f'{source}: "{key.name}" must be {KIND_NAMES[key.kind]}, not {json.dumps(value)}')
+    if key.choices and value not in key.choices:
+        hint = did_you_mean(str(value), key.choices)
+        raise UserError(f'{source}: "{key.name}" must be one of {", ".join(key.choices)}, not "{value}"{hint}')
+    if (key.low is not None and value < key.low) or (key.high is not None and value > key.high):
+        limits = f"at least {key.low:g}" + (f" and at most {key.high:g}" if key.high is not None else "")
+        raise UserError(f'{source}: "{key.name}" must be {limits}, not {value}')
+    if key.name == "betas" and not (len(value) == 2 and all(_is_share(beta) for beta in value)):
+        raise UserError(f'{source}: "betas" must be two numbers from 0 up to 1, not {json.dumps(value)}')
+    return value
+
+
+def parse_setting(text: str) -> tuple[str, Any]:
+    """The key and value of `--set key=value`: the value is JSON where it can be, else text.
+
+    >>> parse_setting("learning_rate=1e-2")
+    ('learning_rate', 0.01)
+    """
+    key, equals, value = text.partition("=")
+    if not (key and equals):
+        raise UserError(f'--set {text}: must be key=value, such as "learning_rate=0.01"')
+    try:
+        return key, parse_json(value)
+    except json.JSONDecodeError:
+        return key, value
+    except ValueError as error:
+        raise UserError(f"--set {text}: {error}") from None
+
+
+def _is_share(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < 1

@@ -1,0 +1,220 @@
+"""Find the images of a data set by its folders: which files there are, of which class, in which split.
+
+Three layouts are known: `{train,val,test}/<class>/*`, a flat `<class>/*`, and `{train,val,test}_signs/{label}_*.jpg`.
+A split that has no folder is drawn: each class is shuffled by the seed and cut.
+"""
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from engine.errors import UserError
+
+EXTENSIONS = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp"})
+SPLITS = {"train": "train", "val": "val", "dev": "val", "valid": "val", "validation": "val", "test": "test"}
+SIGNS = "_signs"
+SHARE = 0.15  # of val, and of test, where they are drawn
+LAYOUTS = "expected are train/<class>/ and test/<class>/ with images in them, or <class>/ alone"
+
+
+class Split(NamedTuple):
+    """The examples of one split: `rows` among the `files` of a `source` (train, val, test, all), decoded together."""
+
+    source: str
+    files: list[str]
+    labels: np.ndarray
+    rows: np.ndarray
+
+    @property
+    def names(self) -> list[str]:
+        """The files of this split, as posix paths relative to the data folder."""
+        return [self.files[row] for row in self.rows]
+
+    def class_counts(self, number_of_classes: int) -> list[int]:
+        """How many examples each class has."""
+        return np.bincount(self.labels[self.rows], minlength=number_of_classes).tolist()
+
+
+class ImageFolder(NamedTuple):
+    """The names of the classes, the splits asked for, and which files went where in the splits that were drawn."""
+
+    classes: list[str]
+    splits: dict[str, Split]
+    drawn: dict[str, list[str]]
+
+
+def find_images(
+    data_dir: Path,
+    types: Sequence[str],
+    seed: int,
+    classes: Sequence[str] | None = None,
+    drawn: Mapping[str, Sequence[str]] | None = None,
+) -> ImageFolder:
+    """The splits `types` of the images in `data_dir`.
+
+    `classes` are those that the training data had, and are found there if not given; `drawn` is what an earlier call
+    returned, so that the same files go to the same splits again.
+    """
+    sources = _read_layout(data_dir)
+    parent = "all" if "all" in sources else "train"
+    names = list(classes) if classes else _class_names(data_dir, sources.get(parent))
+    numbers = {name: number for number, name in enumerate(names)}
+    held_out = {key: list(some) for key, some in (drawn or _draw(sources, seed)).items() if key not in sources}
+    taken = {file for some in held_out.values() for file in some}
+    splits = {}
+    for split in types:
+        source = split if split in sources else parent
+        if source not in sources or split not in {"train", *sources, *held_out}:
+            raise UserError(f"{data_dir}: has no {split} images; put them into {data_dir / split}/<class>/")
+        _check_classes(data_dir, split, sources[source], names)
+        files = list(sources[source])
+        labels = np.array([numbers[name] for name in sources[source].values()], dtype=np.int64)
+        chosen = held_out[split] if split in held_out else [file for file in files if file not in taken]
+        if not chosen:
+            raise UserError(f"{data_dir}: has too few images to set some aside for {split}; add more to each class")
+        splits[split] = Split(source, files, labels, _rows(data_dir, split, files, chosen))
+    return ImageFolder(names, splits, held_out)
+
+
+def cut_by_class(files: Mapping[str, str], shares: Mapping[str, float], seed: int) -> dict[str, list[str]]:
+    """Draw `shares` of each class of `files` ({file: class}); at least one example of a class is always left over."""
+    members: dict[str, list[str]] = {}
+    for file, name in sorted(files.items()):
+        members.setdefault(name, []).append(file)
+    generator = np.random.default_rng(seed)
+    drawn: dict[str, list[str]] = {split: [] for split in shares}
+    for _, some in sorted(members.items()):
+        shuffled = [some[index] for index in generator.permutation(len(some))]
+        for split, share in shares.items():
+            count = min(max(1, round(share * len(some))), len(shuffled) - 1)
+            drawn[split] += shuffled[:count]
+            shuffled = shuffled[count:]
+    return {split: sorted(chosen) for split, chosen in drawn.items()}
+
+
+def _draw(sources: Mapping[str, Mapping[str, str]], seed: int) -> dict[str, list[str]]:
+    if "all" in sources:
+        return cut_by_class(sources["all"], {"val": SHARE, "test": SHARE}, seed)
+    if "train" in sources and "val" not in sources:
+        return cut_by_class(sources["train"], {"val": SHARE}, seed)
+    return {}
+
+
+def _rows(data_dir: Path, split: str, files: Sequence[str], chosen: Sequence[str]) -> np.ndarray:
+    positions = {file: row for row, file in enumerate(files)}
+    gone = [file for file in chosen if file not in positions]
+    if gone:
+        raise UserError(
+            f"{data_dir / gone[0]}: was in the {split} split of this experiment and is not there any more"
+            f"{and_others(gone)}; put it back, or start over with --fresh"
+        )
+    return np.array([positions[file] for file in chosen], dtype=np.int64)
+
+
+def _read_layout(data_dir: Path) -> dict[str, dict[str, str]]:
+    """The images of each source as `{file: class}`, or those of a flat folder under "all"."""
+    if not data_dir.is_dir():
+        raise UserError(f'{data_dir}: no such data folder; set "data_dir" or --data_dir to the one with your images')
+    folders = [entry.name for entry in _entries(data_dir) if entry.is_dir()]
+    if signs := [name for name in folders if name.endswith(SIGNS) and name.lower().removesuffix(SIGNS) in SPLITS]:
+        named = {name: _signs(data_dir, name) for name in signs}
+    elif nested := [name for name in folders if name.lower() in SPLITS and _has_folders(data_dir / name)]:
+        named = {name: _classes(data_dir, name) for name in nested}
+    elif folders and any(name.lower() not in SPLITS for name in folders):
+        return {"all": _classes(data_dir, "")}
+    else:
+        what = "holds images without class folders" if any(_images(data_dir, "")) else "holds no images"
+        raise UserError(f"{data_dir}: {what}; {LAYOUTS}")
+    sources: dict[str, dict[str, str]] = {}
+    for name, files in named.items():
+        split = SPLITS[name.lower().removesuffix(SIGNS)]
+        if split in sources:
+            raise UserError(f"{data_dir / name}: a second folder for the {split} split; remove or rename one of them")
+        sources[split] = files
+    return sources
+
+
+def _classes(data_dir: Path, folder: str) -> dict[str, str]:
+    """The images under `folder`, each subfolder a class."""
+    found = {}
+    for entry in _entries(data_dir / folder):
+        if entry.is_dir():
+            files = sorted(_images(data_dir, f"{folder}/{entry.name}" if folder else entry.name))
+            if not files:
+                raise UserError(f"{data_dir / folder / entry.name}: class folder without images; fill or remove it")
+            found.update(dict.fromkeys(files, entry.name))
+    return dict(sorted(found.items()))
+
+
+def _signs(data_dir: Path, folder: str) -> dict[str, str]:
+    """The images in `folder`, each with its label before the first underscore of its name."""
+    found = {}
+    for file in sorted(_images(data_dir, folder)):
+        label, underscore, _ = file.rpartition("/")[2].partition("_")
+        if not (label and underscore):
+            raise UserError(f"{data_dir / file}: has no label; its name must begin with one, as in 3_{Path(file).name}")
+        found[file] = label
+    if not found:
+        raise UserError(f"{data_dir / folder}: holds no images; put them there as <label>_<name>.jpg, or remove it")
+    return found
+
+
+def _images(data_dir: Path, folder: str) -> Iterator[str]:
+    """Every image under `folder`, at any depth, relative to `data_dir`."""
+    for entry in _entries(data_dir / folder):
+        path = f"{folder}/{entry.name}" if folder else entry.name
+        if entry.is_dir():
+            yield from _images(data_dir, path)
+        elif os.path.splitext(entry.name)[1].lower() in EXTENSIONS:
+            yield path
+
+
+def _entries(folder: Path) -> list[os.DirEntry[str]]:
+    """What a folder holds, in order, without what is hidden (.DS_Store, ._photo.jpg, .cache)."""
+    try:
+        with os.scandir(folder) as entries:
+            shown = [entry for entry in entries if not entry.name.startswith((".", "__MACOSX"))]
+    except OSError as error:
+        raise UserError(f"{folder}: cannot be read ({error.strerror})") from None
+    return sorted(shown, key=lambda entry: entry.name)
+
+
+def _has_folders(folder: Path) -> bool:
+    return any(entry.is_dir() for entry in _entries(folder))
+
+
+def _class_names(data_dir: Path, files: Mapping[str, str] | None) -> list[str]:
+    """The classes of the training data by name, numbers by size."""
+    if files is None:
+        raise UserError(f"{data_dir}: has no train images; put them into {data_dir / 'train'}/<class>/")
+    names = sorted(set(files.values()), key=lambda name: (not _is_number(name), _is_number(name) and int(name), name))
+    if len(names) == 1:
+        raise UserError(f'{data_dir}: all training images are of one class, "{names[0]}"; two or more are needed')
+    return names
+
+
+def _is_number(name: str) -> bool:
+    return name.isascii() and name.isdigit()
+
+
+def _check_classes(data_dir: Path, split: str, files: Mapping[str, str], names: Sequence[str]) -> None:
+    """Refuse a class that training does not know, and the lack of one that it knows."""
+    found = set(files.values())
+    if unknown := sorted(found - set(names)):
+        file = next(file for file in files if files[file] == unknown[0])
+        raise UserError(f'{data_dir / file}: class "{unknown[0]}" of {split} is not a class of the training images')
+    lacking = [name for name in names if name not in found]
+    if lacking:
+        raise UserError(f'{data_dir}: {split} has no images of class "{lacking[0]}"{and_others(lacking)}; add some')
+
+
+def and_others(items: Sequence[str]) -> str:
+    """What an error message that names the first of `items` says about the rest.
+
+    >>> and_others(["a.png", "b.png", "c.png"])
+    ' (and 2 others)'
+    """
+    return f" (and {len(items) - 1} other{'s' if len(items) > 2 else ''})" if len(items) > 1 else ""

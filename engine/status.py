@@ -1,0 +1,104 @@
+"""Who is training in a folder, and how far: `status.json`, the lock, the heartbeat. Never imports torch."""
+
+import os
+import platform
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from engine.errors import UserError
+from engine.files import read_json, write_json
+from engine.hyperparameters import Values
+from engine.stopping import Stopped
+
+HEARTBEAT_SECONDS = 10
+LOST_SECONDS = 60  # without a heartbeat
+
+
+class Status:
+    """The state of the run in a folder: running, finished, failed, pruned or interrupted; with its epoch and step.
+
+    >>> status = Status(folder)
+    >>> with status.held():  # this process alone; the block's end is the run's end
+    ...     status.write("running", epoch=3)
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.path = folder / "status.json"
+        self._facts: Values = {}  # what the file says, once this process has written it
+        self._writing = threading.Lock()
+
+    def read(self) -> Values:
+        """What `status.json` says, or nothing if there never was a run."""
+        return read_json(self.path) if self.path.is_file() else {}
+
+    def write(self, state: str, **facts: Any) -> None:
+        """Say what state the run is in and how far it is; facts said before stay."""
+        who = {"host": platform.node(), "pid": os.getpid(), "job_id": os.environ.get("SLURM_JOB_ID")}
+        with self._writing:
+            self._facts = {**(self._facts or self.read()), "state": state, **facts, "updated": time.time(), **who}
+            write_json(self.path, self._facts)
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Keep the folder for this process alone, its heartbeat going, and say at the end how the block ended.
+
+        Raises `UserError` if another process holds it.
+        """
+        from filelock import FileLock, Timeout
+
+        status = self.read()
+        who = f"process {status['pid']} on {status['host']}" if "pid" in status else "another process"
+        occupied = UserError(f"{self.folder} is being trained by {who}; wait for it, or stop it first")
+        if self._is_alive_elsewhere(status):
+            raise occupied
+        lock = FileLock(self.folder / ".lock", is_singleton=False)
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            raise occupied from None
+        try:
+            with self._outcome(), self._heartbeat():
+                yield
+        finally:
+            with suppress(OSError):  # Windows does not let go of a file that is open
+                Path(lock.lock_file).unlink()  # while it is held: who opened it in the meantime sees that it is gone
+            lock.release()
+
+    def _is_alive_elsewhere(self, status: Values) -> bool:
+        """For disks where locks do not reach other computers: whether one of those was heard of lately."""
+        elsewhere = status.get("host") != platform.node()
+        return status.get("state") == "running" and elsewhere and time.time() - status["updated"] < LOST_SECONDS
+
+    @contextmanager
+    def _outcome(self) -> Iterator[None]:
+        try:
+            yield
+        except BaseException as error:
+            stopped = isinstance(error, Stopped | KeyboardInterrupt)
+            reason = error.reason if isinstance(error, Stopped) else f"{type(error).__name__}: {error}"
+            if self._facts:
+                self.write("interrupted" if stopped else "failed", reason=reason)
+            raise
+        self.write("finished", reason=None)
+
+    @contextmanager
+    def _heartbeat(self) -> Iterator[None]:
+        ended = threading.Event()
+
+        def beat() -> None:
+            while not ended.wait(HEARTBEAT_SECONDS):
+                if self._facts:
+                    self.write("running")
+
+        thread = threading.Thread(target=beat, daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            ended.set()
+            thread.join()

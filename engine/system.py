@@ -1,0 +1,33 @@
+"""What differs between operating systems, and nothing else."""
+
+import os
+import signal
+import sys
+from pathlib import Path
+
+FOLDER_NAME = "pytorch-skeleton"
+
+
+# What ends a run in peace: Ctrl-C, a cluster's request to end, and SLURM's warning ahead of it.
+STOP_SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGUSR1") if hasattr(signal, name)]
+
+
+def sync_folder(folder: Path) -> None:
+    """Make sure that the names in a folder are on the disk; Windows has no way to ask for it, and no need."""
+    if sys.platform != "win32":
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def user_cache_folder() -> Path:
+    """Where the user's programs keep files that can be made again; it may not be there yet."""
+    if sys.platform == "win32":
+        parent = os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local"
+    elif sys.platform == "darwin":
+        parent = Path.home() / "Library" / "Caches"
+    else:
+        parent = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(parent) / FOLDER_NAME

@@ -1,0 +1,130 @@
+"""What people see of a run: the log, the progress bar, TensorBoard."""
+
+import logging
+import sys
+from collections.abc import Iterable
+from logging.handlers import MemoryHandler
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tqdm import tqdm
+
+from engine.hyperparameters import Values
+from engine.nested import tensors_in
+
+if TYPE_CHECKING:
+    from torch.utils.tensorboard import SummaryWriter
+
+
+class HeldLog(MemoryHandler):
+    """A log file that gets no line before `write_through`: a run that fails before its first step leaves nothing."""
+
+    def __init__(self, log_path: str | Path) -> None:
+        file = logging.FileHandler(log_path, delay=True, encoding="utf-8")
+        file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+        super().__init__(capacity=10_000, flushLevel=logging.CRITICAL + 1, target=file, flushOnClose=False)
+
+    def write_through(self) -> None:
+        """Write what was held back, and from now on each line at once."""
+        self.flushLevel = logging.NOTSET
+        self.flush()
+
+    def close(self) -> None:
+        """Close the file too."""
+        if self.target:
+            self.target.close()
+        super().close()
+
+
+class TerminalLog(logging.StreamHandler[Any]):
+    """The same lines for the terminal, without date."""
+
+    def __init__(self) -> None:
+        super().__init__(sys.stdout)
+        self.setFormatter(logging.Formatter("%(message)s"))
+
+
+def set_logger(log_path: str | Path) -> None:
+    """Log to the terminal and, from `release_log` on, to a file. Replaces the logs set before."""
+    logger = logging.getLogger()
+    for handler in logger.handlers[:]:
+        if isinstance(handler, HeldLog | TerminalLog):
+            logger.removeHandler(handler)
+            handler.close()
+    logger.addHandler(HeldLog(log_path))
+    logger.addHandler(TerminalLog())
+    logger.setLevel(logging.INFO)
+
+
+def release_log() -> None:
+    """Write to the log file what was held back, and from now on each line at once."""
+    for handler in logging.getLogger().handlers:
+        if isinstance(handler, HeldLog):
+            handler.write_through()
+
+
+def progress_bar(batches: Iterable[Any], title: str, total: int, done: int, batch_size: int) -> "tqdm[Any]":
+    """The batches with a bar that shows speed and time left, in examples; no bar where output is no terminal."""
+    return tqdm(
+        batches,
+        title,
+        total=total,
+        initial=done,
+        unit="examples",
+        unit_scale=batch_size,
+        disable=None,
+        leave=False,
+        dynamic_ncols=True,
+    )
+
+
+def score_line(scores: Values) -> str:
+    """Scores for the log: `accuracy 0.983, loss 0.0541`."""
+    return ", ".join(f"{name} {value:.4g}" for name, value in scores.items())
+
+
+class Board:
+    """TensorBoard's files. TensorBoard is imported when the first thing is written."""
+
+    def __init__(self, folder: Path, next_epoch: int = 1) -> None:
+        self.folder = folder
+        self.next_epoch = next_epoch  # from which on what an interrupted run has left is to be forgotten
+        self._writer: SummaryWriter | None = None
+
+    @property
+    def writer(self) -> "SummaryWriter":
+        """TensorBoard's own writer, for whatever else is to be shown."""
+        if self._writer is None:
+            from torch.utils.tensorboard import SummaryWriter
+
+            self._writer = SummaryWriter(str(self.folder), purge_step=self.next_epoch)
+        return self._writer
+
+    def add_epoch(self, epoch: int, train: Values, val: Values, learning_rate: float) -> None:
+        """The scores of an epoch, grouped by metric: `loss/train`, `loss/val`, ..."""
+        for split, scores in (("train", train), ("val", val)):
+            for name, value in scores.items():
+                self.writer.add_scalar(f"{name}/{split}", value, epoch)
+        self.writer.add_scalar("learning_rate", learning_rate, epoch)
+
+    def add_images(self, batch: Any, most: int = 32) -> None:
+        """A grid of the images in a batch, as the network sees them; nothing if it holds no images `(B, 1|3, H, W)`."""
+        for images in tensors_in(batch):
+            if images.dim() == 4 and images.shape[1] in (1, 3) and images.is_floating_point():
+                images = images[:most].float().cpu()
+                low, high = images.min(), images.max()
+                self.writer.add_images("first_batch", (images - low) / (high - low).clamp(min=1e-9))
+                return
+
+    def add_result(self, params: Values, scores: Values) -> None:
+        """The hyperparameters with the best scores, for TensorBoard's table."""
+        plain = {
+            key: value if isinstance(value, bool | int | float | str) else str(value) for key, value in params.items()
+        }
+        best = {f"best/{name}": value for name, value in scores.items()}
+        self.writer.add_hparams(plain, best, run_name=".")
+
+    def close(self) -> None:
+        """Write all that is not written yet."""
+        if self._writer is not None:
+            self._writer.close()

@@ -1,0 +1,1 @@
+"""The default task, classifying a folder of images. Replace both files with your own task's."""

@@ -1,0 +1,99 @@
+"""Batches of images and labels out of a folder of images."""
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from engine.augmentation import Augmentation
+from engine.data import TensorBatches
+from engine.errors import UserError
+from engine.hyperparameters import Key, checked
+from engine.image_cache import read_headers, read_images
+from engine.image_folder import ImageFolder, find_images
+from utils import Params
+
+SAMPLE = Path("data/digits")
+LARGEST_DEFAULT_SIZE = 128
+IMAGES_FOR_MEAN = 2048
+
+IMAGE_SIZE = Key("image_size", int, None, "side that images are scaled to; their median side if absent", low=4)
+AUGMENTATIONS = (
+    Key("flip", bool, False, "mirror every second image, left to right"),
+    Key("shift", float, 0.0, "largest shift, as a fraction of the side", low=0, high=0.5),
+    Key("rotate", float, 0.0, "largest turn either way, in degrees", low=0, high=180),
+    Key("scale", float, 0.0, "largest change of size, as a fraction", low=0, high=0.9),
+    Key("cutout", float, 0.0, "side of a blanked square, as a fraction of the side", low=0, high=1),
+)
+
+
+def fetch_dataloader(types: Sequence[str], data_dir: str | Path, params: Params) -> dict[str, TensorBatches]:
+    """The batches of the splits `types` (among train, val, test); what the training images teach is set on `params`."""
+    data_dir = Path(data_dir)
+    learning = not hasattr(params, "classes")  # once learned, they are with the experiment and back on params
+    if data_dir == SAMPLE and not data_dir.exists():
+        from engine.sample_data import write_digits
+
+        write_digits(data_dir)
+    if learning and "train" not in types:
+        raise UserError(f"{data_dir}: the classes are learned from the training images; train first")
+    classes = None if learning else params.classes
+    folder = find_images(data_dir, types, params.seed, classes, getattr(params, "split", None))
+    if learning:
+        learn_classes_and_sizes(folder, data_dir, params)
+    images = {
+        source: torch.from_numpy(read_images(data_dir, files, source, params.image_size, params.image_channels))
+        for source, files in {split.source: split.files for split in folder.splits.values()}.items()
+    }
+    if learning:
+        learn_mean_and_std(images[folder.splits["train"].source], folder.splits["train"].rows, params)
+    varied = {key.name: checked(key, getattr(params, key.name, key.default), "params.json") for key in AUGMENTATIONS}
+    log_counts(folder)
+    return {
+        name: TensorBatches(
+            images[split.source],  # (N, C, S, S), uint8
+            split.labels,  # (N,), int64
+            rows=split.rows,
+            batch_size=params.batch_size,
+            shuffle=name == "train",
+            transform=Augmentation(params.mean, params.std, **(varied if name == "train" else {})),
+            names=split.names,
+        )
+        for name, split in folder.splits.items()
+    }
+
+
+def learn_classes_and_sizes(folder: ImageFolder, data_dir: Path, params: Params) -> None:
+    """Set classes, class_counts, image_channels (1 grey, 3 colour), image_size and, where they were drawn, split."""
+    train = folder.splits["train"]
+    sides, channels = read_headers(data_dir, train.files, train.source)[train.rows].T
+    params.classes = folder.classes
+    params.class_counts = train.class_counts(len(folder.classes))
+    params.image_channels = int(channels.max())
+    if folder.drawn:
+        params.split = folder.drawn
+    if checked(IMAGE_SIZE, getattr(params, "image_size", None), "params.json") is None:
+        params.image_size = int(np.clip(np.median(sides), IMAGE_SIZE.low, LARGEST_DEFAULT_SIZE))
+        logging.info("Images are scaled to %d x %d; set image_size for another", params.image_size, params.image_size)
+
+
+def learn_mean_and_std(images: Tensor, rows: np.ndarray, params: Params) -> None:
+    """Set mean and std, of each channel, in 0..255; so many images spread over the training data are enough."""
+    some = images[rows[:: -(-len(rows) // IMAGES_FOR_MEAN)]].float()
+    std, mean = torch.std_mean(some, dim=(0, 2, 3))
+    params.mean = [round(value, 3) for value in mean.tolist()]
+    params.std = [round(max(value, 1.0), 3) for value in std.tolist()]
+
+
+def log_counts(folder: ImageFolder) -> None:
+    """Log how many images each class has, and what always guessing the commonest would score."""
+    for name, split in folder.splits.items():
+        counts = split.class_counts(len(folder.classes))
+        each = ", ".join(f"{label}: {count}" for label, count in zip(folder.classes, counts, strict=True))
+        logging.info("%s: %d images (%s)", name, sum(counts), each)
+        if name == "val":
+            commonest = folder.classes[int(np.argmax(counts))]
+            logging.info('Always guessing "%s" would score %.3f on val', commonest, max(counts) / sum(counts))

@@ -1,0 +1,1 @@
+"""Small tasks of other kinds than the default one, for the tests."""

@@ -1,0 +1,1 @@
+"""Coloured squares, in the manner of the 2018 course template."""

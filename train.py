@@ -1,0 +1,208 @@
+"""Train a network: one experiment, one folder.
+
+    python train.py --model_dir experiments/base
+    python train.py --model_dir experiments/mine --data_dir data/my_images
+    python train.py --model_dir experiments/wide --from experiments/base --set num_channels=64
+
+Run it again on the same folder, and it goes on where it was.
+"""
+
+import argparse
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from engine.errors import run
+from engine.experiment import Experiment
+from engine.hyperparameters import Params, Values
+
+
+def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespace:
+    """The command line; `arguments` stand in for it."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model_dir", default="experiments/base", help="folder of the experiment, with params.json")
+    parser.add_argument("--data_dir", help="folder with the data, in place of data_dir in params.json")
+    parser.add_argument("--restore_file", help="checkpoint whose weights to start from: a path, or a name in model_dir")
+    parser.add_argument("--fresh", action="store_true", help="start over; what was there moves into .old")
+    parser.add_argument("--from", dest="source", metavar="FOLDER", help="make model_dir from the params of another")
+    parser.add_argument("--set", dest="settings", metavar="KEY=VALUE", action="append", default=[], help="with --from")
+    return parser.parse_args(arguments)
+
+
+def read_params(options: argparse.Namespace) -> tuple[Experiment, Params, Values | None]:
+    """The experiment, its checked hyperparameters and, if they come from another one, what its params.json is to be."""
+    experiment = Experiment(options.model_dir)
+    derived = experiment.derived_values(options.source, options.settings)
+    return experiment, experiment.params(options.data_dir, options.restore_file, derived), derived
+
+
+if __name__ == "__main__":  # wrong arguments and params end here, before the seconds that importing torch takes
+    run(lambda: read_params(parse_arguments()))
+
+import logging
+import time
+from pathlib import Path
+
+from torch import nn
+from torch.optim import Optimizer
+
+from engine.checkpoint import drop_previous, last_checkpoint, load_weights, read_checkpoint
+from engine.device import Device, choose_device
+from engine.explanations import memory_errors_explained
+from engine.feed import Feed
+from engine.metrics import Scores
+from engine.monitoring import Watch, expected_mode
+from engine.optimization import Gradients, Schedule, make_optimizer, make_schedule, set_training_mode
+from engine.randomness import seed_everything, use_deterministic_operations
+from engine.state import State, average_of
+from engine.stopping import StopRequest
+from engine.task import Task, fetch_batches, learned_values, load_task
+from engine.tracking import progress_bar, set_logger
+from evaluate import evaluate, forward
+
+
+def train(state: State, feed: Feed, task: Task, params: Params, device: Device, watch: Watch) -> None:
+    """Train for one epoch, or what is left of it."""
+    model, optimizer, scores = state.model, state.optimizer, state.scores
+    gradients = Gradients(model, params.accumulate, params.grad_clip)
+    set_training_mode(model)
+    batches = feed.epoch(state.epoch, start=scores.batches)
+    with progress_bar(batches, f"epoch {state.epoch + 1}", len(feed), scores.batches, params.batch_size) as bar:
+        for group in gradients.groups(bar):  # one batch, unless `accumulate` makes a step of several
+            optimizer.zero_grad()
+            for batch in group:
+                batch = device.move(batch)
+                with device.autocast():
+                    loss, outputs, labels = forward(task, model, batch, params)
+                mean = scores.add(loss, outputs, labels)  # waits for the device every `save_summary_steps` batches
+                gradients.backward(mean)
+            gradients.finish()
+            optimizer.step()
+            state.after_step()
+            watch.after_step()
+            bar.set_postfix_str(f"loss {scores.loss:.3f}", refresh=False)
+
+
+def train_and_evaluate(
+    state: State,
+    feed: Feed,
+    val_batches: Any,
+    task: Task,
+    params: Params,
+    device: Device,
+    watch: Watch,
+    on_epoch: Callable[[int, Values], None] | None = None,
+) -> None:
+    """Train and evaluate, epoch by epoch, from wherever `state` is; keep the last checkpoint and the best one.
+
+    `on_epoch` is told each epoch and its validation scores; what it raises ends the training.
+    """
+    while state.is_to_go_on(params.num_epochs, params.patience):
+        logging.info(f"Epoch {state.epoch + 1}/{params.num_epochs}")
+        start, examples = time.perf_counter(), state.scores.examples
+        train(state, feed, task, params, device, watch)
+        train_scores = watch.computed()
+        examples_per_second = (state.scores.examples - examples) / (time.perf_counter() - start)
+        learning_rate = state.learning_rate
+        with watch.validating():
+            val_scores = evaluate(state.scored_model, val_batches, task, params, device)
+        is_best = state.finish_epoch(watch.monitored(val_scores), watch.mode)
+        state.seconds += time.perf_counter() - start
+
+        row = history_row(state, train_scores, val_scores, learning_rate, examples_per_second)
+        watch.after_epoch(row, train_scores, val_scores, is_best)
+        if state.epoch == 1:
+            watch.board.add_images(feed.first_batch)
+        if on_epoch is not None:
+            on_epoch(state.epoch, val_scores)
+
+
+def history_row(
+    state: State, train_scores: Values, val_scores: Values, learning_rate: float, examples_per_second: float
+) -> Values:
+    """The line of an epoch in `metrics.jsonl`."""
+    return {
+        "epoch": state.epoch,
+        **{f"train_{name}": value for name, value in train_scores.items()},
+        **{f"val_{name}": value for name, value in val_scores.items()},
+        "learning_rate": learning_rate,
+        "seconds": round(state.seconds, 3),
+        "examples_per_second": round(examples_per_second, 1),
+    }
+
+
+def make_state(task: Task, params: Params, device: Device, steps_per_epoch: int, weights: Path | None) -> State:
+    """The network and all that training changes with it, before the first step; `weights` is where to start from."""
+    seed_everything(params.seed)  # the first weights follow from the seed alone, not from what the loaders drew
+    model = device.place(task.Net(params))
+    if weights is not None:
+        load_weights(model, read_checkpoint(weights)["state_dict"], weights)
+    if params.compile:
+        model.compile()
+    averaged = average_of(model, params.ema_decay)  # a copy, so it comes after the weights are there and placed
+    optimizer = choose_optimizer(task, model, params)
+    schedule = choose_schedule(task, optimizer, params, steps_per_epoch)
+    scores = Scores(task.metrics(params), every=params.save_summary_steps)
+    return State(model, optimizer, schedule, averaged, scores, learned=learned_values(params))
+
+
+def choose_optimizer(task: Task, model: nn.Module, params: Params) -> Optimizer:
+    """The task's own optimizer, or the one that params.json names."""
+    if task.configure_optimizer is not None:
+        return task.configure_optimizer(model, params)
+    arguments = {name: getattr(params, name) for name in ("betas", "weight_decay", "momentum")}
+    return make_optimizer(params.optimizer, model, params.learning_rate, **arguments)
+
+
+def choose_schedule(task: Task, optimizer: Optimizer, params: Params, steps_per_epoch: int) -> Schedule:
+    """The task's own learning-rate schedule, or the one that params.json names."""
+    total_steps = params.num_epochs * steps_per_epoch
+    if task.configure_scheduler is not None:
+        return Schedule(*task.configure_scheduler(optimizer, params, total_steps))
+    warmup_steps = round(params.warmup_epochs * steps_per_epoch)
+    mode = expected_mode(params.monitor, params.mode, task.metrics(params))
+    return make_schedule(params.schedule, optimizer, warmup_steps, total_steps, mode)
+
+
+def main(arguments: Sequence[str] | None = None, on_epoch: Callable[[int, Values], None] | None = None) -> None:
+    """Train the experiment that the arguments name, or go on with it."""
+    options = parse_arguments(arguments)
+    experiment, params, derived = read_params(options)
+    experiment.prepare(params, derived, options.fresh)
+    if not experiment.is_finished:
+        with experiment.status.held(), StopRequest() as stop, memory_errors_explained(params.batch_size):
+            run_experiment(experiment, params, stop, on_epoch)
+        drop_previous(experiment.folder)
+    print(experiment.farewell())
+
+
+def run_experiment(
+    experiment: Experiment, params: Params, stop: StopRequest, on_epoch: Callable[[int, Values], None] | None
+) -> None:
+    """Put together what training needs, go back to the last checkpoint if there is one, and train."""
+    set_logger(experiment.file("train.log"))
+    device = choose_device(params.device, params.precision, params.channels_last, params.threads)
+    params.provide(cuda=device.device.type == "cuda")
+    if params.deterministic:
+        use_deterministic_operations()
+    logging.info(f"Training {experiment.folder} on {device}")
+
+    task = load_task(params.task, params)
+    seed_everything(params.seed)
+    loaders = fetch_batches(task, ["train", "val"], params, device)
+    batches_per_epoch = params.steps_per_epoch and params.steps_per_epoch * params.accumulate
+    feed = Feed(loaders["train"], params.seed, params.max_train_batches, batches_per_epoch)
+    steps_per_epoch = -(-len(feed) // params.accumulate)  # the last one may be of fewer batches
+    weights = experiment.checkpoint(params.init_from) if params.init_from and not experiment.is_begun else None
+    state = make_state(task, params, device, steps_per_epoch, weights)
+    if experiment.is_begun:
+        path, checkpoint = last_checkpoint(experiment.folder)
+        state.restore(checkpoint, path)
+        experiment.cut_history(state.epoch)
+        logging.info(f"Going on after epoch {state.epoch}, batch {state.scores.batches}")
+
+    with Watch(experiment, state, params, str(device), stop) as watch:
+        train_and_evaluate(state, feed, loaders["val"], task, params, device, watch, on_epoch)
+
+
+if __name__ == "__main__":
+    run(main)
