@@ -41,7 +41,7 @@ from torch import nn
 from engine.checkpoint import load_weights, read_checkpoint
 from engine.data import TensorBatches
 from engine.device import Device, choose_device
-from engine.explanations import label_errors_explained, memory_errors_explained
+from engine.explanations import label_errors_explained, torch_errors_explained
 from engine.metrics import Scores
 from engine.nested import as_pair
 from engine.predictions import Predictions, default_predict
@@ -108,7 +108,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
     release_log()
     predictions = Predictions(options.split, batches, params, task.predict or default_predict)
-    with memory_errors_explained(params.batch_size):
+    with torch_errors_explained(params.batch_size):
         scores = evaluate(model, batches, task, params, device, predictions)
     predictions.finish()
     logging.info(f"- {options.split}: {score_line(scores)}")

@@ -47,7 +47,7 @@ from torch.optim import Optimizer
 
 from engine.checkpoint import drop_previous, last_checkpoint, load_weights, read_checkpoint
 from engine.device import Device, choose_device
-from engine.explanations import memory_errors_explained
+from engine.explanations import torch_errors_explained
 from engine.feed import Feed
 from engine.metrics import Scores
 from engine.monitoring import Watch, expected_mode
@@ -167,11 +167,12 @@ def main(arguments: Sequence[str] | None = None, on_epoch: Callable[[int, Values
     """Train the experiment that the arguments name, or go on with it."""
     options = parse_arguments(arguments)
     experiment, params, derived = read_params(options)
-    experiment.prepare(params, derived, options.fresh)
-    if not experiment.is_finished:
-        with experiment.status.held(), StopRequest() as stop, memory_errors_explained(params.batch_size):
-            run_experiment(experiment, params, stop, on_epoch)
-        drop_previous(experiment.folder)
+    with experiment.derived(derived):
+        experiment.prepare(params, options.fresh)
+        if not experiment.is_finished:
+            with experiment.status.held(), StopRequest() as stop, torch_errors_explained(params.batch_size):
+                run_experiment(experiment, params, stop, on_epoch)
+    drop_previous(experiment.folder)
     print(experiment.farewell())
 
 

@@ -1,11 +1,15 @@
 """Errors that are the user's to mend, and how every script ends: one line and status 2, never a traceback for them."""
 
 import difflib
+import errno
 import sys
 from collections.abc import Callable, Iterable
 from typing import TypeVar
 
 Result = TypeVar("Result")
+
+
+DISK_FULL = {errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC)}
 
 
 class UserError(Exception):
@@ -27,6 +31,11 @@ def run(main: Callable[[], Result]) -> Result:
     except UserError as error:
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
         sys.exit(error.status)
+    except OSError as error:
+        if error.errno not in DISK_FULL:
+            raise
+        print(f"error: {error.filename or 'a file'}: cannot be written ({error.strerror})", file=sys.stderr)
+        sys.exit(DiskError.status)
 
 
 def nearest(name: str, candidates: Iterable[str], likeness: float = 0.7) -> str | None:

@@ -4,7 +4,7 @@ import contextlib
 import json
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from engine.errors import UserError
@@ -80,10 +80,25 @@ class Experiment:
             self.folder.mkdir(parents=True, exist_ok=True)
             write_json(self.file("params.json"), values)
 
-    def prepare(self, params: Params, derived: Values | None, fresh: bool) -> None:
-        """Make the folder ready for a run: write derived params, move an old run aside if `fresh`, else check it."""
-        if derived is not None:
-            self.write_params(derived)
+    @contextlib.contextmanager
+    def derived(self, values: Values | None) -> Iterator[None]:
+        """Write derived `values` as a new folder's `params.json`, and take it back if the block fails before a run."""
+        there = self.folder.is_dir()
+        made = values is not None and not self.file("params.json").is_file()
+        if values is not None:
+            self.write_params(values)
+        try:
+            yield
+        except BaseException:
+            if made and not self.file("run.json").is_file():
+                self.file("params.json").unlink()
+                if not there:
+                    with contextlib.suppress(OSError):
+                        self.folder.rmdir()
+            raise
+
+    def prepare(self, params: Params, fresh: bool) -> None:
+        """Make the folder ready for a run: move an old one aside if `fresh`, else check that it can go on."""
         if fresh:
             self.set_aside()
         elif self.is_begun:

@@ -30,16 +30,25 @@ def label_errors_explained(outputs: Any, labels: Any) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def memory_errors_explained(batch_size: int) -> Iterator[None]:
-    """Turn running out of memory into a `UserError` that says what to change."""
+def torch_errors_explained(batch_size: int) -> Iterator[None]:
+    """Turn running out of memory, or an operation that cannot be deterministic, into a `UserError`."""
     try:
         yield
     except (torch.OutOfMemoryError, RuntimeError, MemoryError) as error:
-        host_is_full = isinstance(error, MemoryError) or "can't allocate memory" in str(error)
-        if not isinstance(error, torch.OutOfMemoryError) and not host_is_full:
-            raise
-        place = "this computer" if host_is_full else "the GPU"
-        raise UserError(
-            f'out of memory on {place} with "batch_size": {batch_size}; halve batch_size and set "accumulate": 2, '
-            "which trains the same"
-        ) from error
+        if explanation := _explain(error, batch_size):
+            raise UserError(explanation) from error
+        raise
+
+
+def _explain(error: Exception, batch_size: int) -> str | None:
+    if "does not have a deterministic implementation" in str(error):
+        operation = str(error).split()[0]
+        return (
+            f'{operation} has no variant with the same bits each time: set "deterministic": false, or "device": "cpu"'
+        )
+    host_is_full = isinstance(error, MemoryError) or "can't allocate memory" in str(error)
+    if not host_is_full and not isinstance(error, torch.OutOfMemoryError):
+        return None
+    place = "this computer" if host_is_full else "the GPU"
+    remedy = 'halve batch_size; in training, "accumulate": 2 then makes up for it'
+    return f'out of memory on {place} with "batch_size": {batch_size}; {remedy}'

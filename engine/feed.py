@@ -52,6 +52,8 @@ class Feed:
             if self.first_batch is None:
                 self.first_batch = batch
             yield batch
+        if self.batches_per_pass and self._position % self.batches_per_pass == 0:
+            self._walk, self._position = iter(()), -1  # the end of a pass: its loader's processes may go
 
     def _walk_from(self, position: int) -> Iterator[Any]:
         """All batches from a position on, pass after pass; through passes of unknown length the way is walked again."""

@@ -195,6 +195,8 @@ def checked(key: Key, value: Any, source: str | Path) -> Any:
     if (key.low is not None and value < key.low) or (key.high is not None and value > key.high):
         limits = f"at least {key.low:g}" + (f" and at most {key.high:g}" if key.high is not None else "")
         raise UserError(f'{source}: "{key.name}" must be {limits}, not {value}')
+    if key.name == "task" and not all(part.isidentifier() for part in value.split(".")):
+        raise UserError(f'{source}: "task" must be the dotted name of a package, such as examples.ner, not "{value}"')
     if key.name == "betas" and not (len(value) == 2 and all(_is_share(beta) for beta in value)):
         raise UserError(f'{source}: "betas" must be two numbers from 0 up to 1, not {json.dumps(value)}')
     return value

@@ -34,6 +34,7 @@ class Scores:
     """
 
     def __init__(self, metrics: dict[str, Any], every: int = 1) -> None:
+        metrics = {name: metric for name, metric in metrics.items() if name != "loss"}  # the loss, as the course had it
         self.functions = {name: metric for name, metric in metrics.items() if not hasattr(metric, "update")}
         self.objects = {name: copy.deepcopy(m) for name, m in metrics.items() if hasattr(m, "update")}
         self.every = every
@@ -56,6 +57,8 @@ class Scores:
             raise UserError("there is no loss to train on: the batches hold no labels, or `step` returns None for it")
         examples = count_examples(labels if labels is not None else outputs)
         means = loss_means(loss, examples)
+        if self.batches == 0 and (twice := set(means) & set(self.names)):
+            raise UserError(f'net.py: "{min(twice)}" is both a metric and a part of the loss; rename one of them')
         self._pending.append({name: Mean(mean.value.detach(), mean.weight) for name, mean in means.items()})
         with torch.no_grad():
             for metric in self.objects.values():

@@ -49,7 +49,7 @@ class Watch:
         self.stop = stop
         self.state = state
         self.params = params
-        self.board = Board(experiment.file("tensorboard"), state.epoch + 1)
+        self.board = Board(experiment.file("tensorboard"), experiment.history())
         self.device = device
         self.monitor, self.mode = "", ""
         self._told_unread = False
@@ -121,7 +121,7 @@ class Watch:
         self.save(is_best)
         logging.info(f"- train: {score_line(train_scores)}")
         logging.info(f"- val:   {score_line(val_scores)}{'  (best so far)' if is_best else ''}")
-        self.board.add_epoch(row["epoch"], train_scores, val_scores, row["learning_rate"])
+        self.board.add_epoch(row)
         if not self._told_unread and (unread := self.params.unread()):
             logging.warning(f"Nothing has read these keys of params.json: {', '.join(unread)}")
         self._told_unread = True

@@ -89,9 +89,11 @@ class Schedule:
     """The learning rate over time: a scheduler that is told of each step, or of each epoch. Without one, nothing is."""
 
     def __init__(self, scheduler: LRScheduler | None = None, unit: str = "step") -> None:
+        if unit not in ("step", "epoch"):
+            raise UserError(f'configure_scheduler: a scheduler counts "step" or "epoch", not "{unit}"')
         self.scheduler = scheduler
-        self.unit = unit
-        self.after_step: Callable[[], None] = scheduler.step if scheduler and unit == "step" else _nothing
+        self.unit = "epoch" if isinstance(scheduler, ReduceLROnPlateau) else unit
+        self.after_step: Callable[[], None] = scheduler.step if scheduler and self.unit == "step" else _nothing
 
     def after_epoch(self, score: float) -> None:
         """Tell a scheduler that counts epochs of one more, and one that waits for a plateau of its score."""

@@ -48,7 +48,9 @@ class Predictions:
             self.columns = {"file": list(names)[:seen], **self.columns}
 
     def write(self, path: Path) -> None:
-        """Write the table as CSV, one line per example."""
+        """Write the table as CSV, one line per example; no file if there is nothing to write."""
+        if not self.columns:
+            return
         with replacing(path) as file:
             lines = csv.writer(_Encoded(file), lineterminator="\n")
             lines.writerow(self.columns)
@@ -56,16 +58,18 @@ class Predictions:
 
 
 def default_predict(outputs: Any, params: Params) -> Columns:
-    """The class and its probability for `(B, C)` outputs; else the outputs themselves, one column per number."""
-    if not isinstance(outputs, Tensor) or outputs.dim() == 0:
+    """The class and its probability for `(B, C)` outputs; the number itself for `(B,)` or `(B, 1)`; else nothing.
+
+    A picture or a sequence is no line of a table: what to write of it, the task's own `predict` says.
+    """
+    if not isinstance(outputs, Tensor) or outputs.dim() not in (1, 2):
         return {}
     outputs = outputs.detach().float()
     if outputs.dim() == 2 and outputs.shape[1] > 1:
         probabilities, indices = torch.softmax(outputs, dim=1).max(dim=1)
         classes = getattr(params, "classes", None)
         return {"prediction": label_names(indices, classes), "probability": to_numpy(probabilities)}
-    flat = to_numpy(outputs.reshape(len(outputs), -1))
-    return {"prediction" if flat.shape[1] == 1 else f"output_{i}": flat[:, i] for i in range(flat.shape[1])}
+    return {"prediction": to_numpy(outputs.reshape(len(outputs)))}
 
 
 def label_names(indices: Tensor, classes: Sequence[str] | None) -> list[Any]:

@@ -61,6 +61,8 @@ class Status:
             lock.acquire(timeout=0)
         except Timeout:
             raise occupied from None
+        for leftover in self.folder.glob(".*.tmp"):  # of a process that was killed while it wrote
+            leftover.unlink()
         try:
             with self._outcome(), self._heartbeat():
                 yield

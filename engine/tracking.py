@@ -1,6 +1,7 @@
 """What people see of a run: the log, the progress bar, TensorBoard."""
 
 import logging
+import math
 import sys
 from collections.abc import Iterable
 from logging.handlers import MemoryHandler
@@ -16,11 +17,22 @@ if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
 
 
+IMAGES = ".images"  # how the name of a file of TensorBoard ends that holds images
+
+
+class LogFile(logging.FileHandler):
+    """A log file; a full disk is an error like any other, where the logging of Python would print and go on."""
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802
+        """Let the error be seen."""
+        raise
+
+
 class HeldLog(MemoryHandler):
     """A log file that gets no line before `write_through`: a run that fails before its first step leaves nothing."""
 
     def __init__(self, log_path: str | Path) -> None:
-        file = logging.FileHandler(log_path, delay=True, encoding="utf-8")
+        file = LogFile(log_path, delay=True, encoding="utf-8")
         file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
         super().__init__(capacity=10_000, flushLevel=logging.CRITICAL + 1, target=file, flushOnClose=False)
 
@@ -84,28 +96,33 @@ def score_line(scores: Values) -> str:
 
 
 class Board:
-    """TensorBoard's files. TensorBoard is imported when the first thing is written."""
+    """TensorBoard's files: the curves are those of the epochs in `history`, and of each that is added.
 
-    def __init__(self, folder: Path, next_epoch: int = 1) -> None:
+    They are written anew when a run goes on, so that no point is there twice or lost. TensorBoard is imported when the
+    first thing is written.
+    """
+
+    def __init__(self, folder: Path, history: Iterable[Values] = ()) -> None:
         self.folder = folder
-        self.next_epoch = next_epoch  # from which on what an interrupted run has left is to be forgotten
+        self.history = history
         self._writer: SummaryWriter | None = None
 
     @property
     def writer(self) -> "SummaryWriter":
         """TensorBoard's own writer, for whatever else is to be shown."""
         if self._writer is None:
-            from torch.utils.tensorboard import SummaryWriter
-
-            self._writer = SummaryWriter(str(self.folder), purge_step=self.next_epoch)
+            for old in self.folder.glob("events*"):
+                if not old.name.endswith(IMAGES):
+                    old.unlink()
+            self._writer = self._new_writer()
+            for row in self.history:
+                self._add_row(row)
         return self._writer
 
-    def add_epoch(self, epoch: int, train: Values, val: Values, learning_rate: float) -> None:
-        """The scores of an epoch, grouped by metric: `loss/train`, `loss/val`, ..."""
-        for split, scores in (("train", train), ("val", val)):
-            for name, value in scores.items():
-                self.writer.add_scalar(f"{name}/{split}", value, epoch)
-        self.writer.add_scalar("learning_rate", learning_rate, epoch)
+    def add_epoch(self, row: Values) -> None:
+        """The line of an epoch in `metrics.jsonl` as points of curves, grouped by metric: `loss/train`, `loss/val`."""
+        self.writer  # noqa: B018  (the epochs before it come first)
+        self._add_row(row)
 
     def add_images(self, batch: Any, most: int = 32) -> None:
         """A grid of the images in a batch, as the network sees them; nothing if it holds no images `(B, 1|3, H, W)`."""
@@ -113,18 +130,30 @@ class Board:
             if images.dim() == 4 and images.shape[1] in (1, 3) and images.is_floating_point():
                 images = images[:most].float().cpu()
                 low, high = images.min(), images.max()
-                self.writer.add_images("first_batch", (images - low) / (high - low).clamp(min=1e-9))
+                with self._new_writer(IMAGES) as writer:  # a file of its own, which stays when the run goes on
+                    writer.add_images("first_batch", (images - low) / (high - low).clamp(min=1e-9))
                 return
 
     def add_result(self, params: Values, scores: Values) -> None:
         """The hyperparameters with the best scores, for TensorBoard's table."""
-        plain = {
-            key: value if isinstance(value, bool | int | float | str) else str(value) for key, value in params.items()
-        }
-        best = {f"best/{name}": value for name, value in scores.items()}
+        plain = {key: value if isinstance(value, int | float | str) else str(value) for key, value in params.items()}
+        best = {f"best/{name}": value for name, value in scores.items() if value is not None}
         self.writer.add_hparams(plain, best, run_name=".")
 
     def close(self) -> None:
         """Write all that is not written yet."""
         if self._writer is not None:
             self._writer.close()
+
+    def _new_writer(self, suffix: str = "") -> "SummaryWriter":
+        from torch.utils.tensorboard import SummaryWriter
+
+        return SummaryWriter(str(self.folder), filename_suffix=suffix)
+
+    def _add_row(self, row: Values) -> None:
+        assert self._writer is not None
+        for key, value in row.items():
+            split, _, name = key.partition("_")
+            if split in ("train", "val"):
+                self._writer.add_scalar(f"{name}/{split}", math.nan if value is None else value, row["epoch"])
+        self._writer.add_scalar("learning_rate", row["learning_rate"], row["epoch"])

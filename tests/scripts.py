@@ -6,9 +6,10 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).parent.parent
-WARM = ["torch", "torch._dynamo", "torch.utils.tensorboard", "train", "evaluate"]
+WARM = ["torch", "torch._dynamo", "torch.utils.tensorboard", "torchmetrics", "train", "evaluate"]
 
 can_fork = "forkserver" in multiprocessing.get_all_start_methods()
 context = multiprocessing.get_context("forkserver" if can_fork else "spawn")
@@ -26,18 +27,26 @@ class Finished:
 
 
 def start(
-    script: str, *arguments: object, path: Path | None = None, cwd: Path = ROOT, output: Path
+    script: str,
+    *arguments: object,
+    path: Path | None = None,
+    cwd: Path = ROOT,
+    before: Callable[[], None] | None = None,
+    output: Path,
 ) -> multiprocessing.Process:
-    """Start `python script.py arguments...` in a forked process; `path` is searched for task packages first."""
+    """Start `python script.py arguments...` in a forked process; `path` is searched for task packages first.
+
+    `before` is called in that process before the script begins.
+    """
     words = [str(argument) for argument in arguments]
-    process = context.Process(target=_script, args=(script, words, path, cwd, output))
+    process = context.Process(target=_script, args=(script, words, path, cwd, before, output))
     process.start()
     return process
 
 
-def run(script: str, *arguments: object, path: Path | None = None, cwd: Path = ROOT, output: Path) -> Finished:
+def run(script: str, *arguments: object, output: Path, **options: Any) -> Finished:
     """Run a script to its end; its output passes through files in the folder `output`."""
-    process = start(script, *arguments, path=path, cwd=cwd, output=output)
+    process = start(script, *arguments, output=output, **options)
     process.join()
     return Finished(process.exitcode, (output / "stdout").read_text(), (output / "stderr").read_text())
 
@@ -50,7 +59,9 @@ def call(function: Callable[..., object], *arguments: object) -> int:
     return process.exitcode
 
 
-def _script(script: str, words: list[str], path: Path | None, cwd: Path, output: Path) -> None:
+def _script(
+    script: str, words: list[str], path: Path | None, cwd: Path, before: Callable[[], None] | None, output: Path
+) -> None:
     """What the child does: become the script."""
     for number, name in ((1, "stdout"), (2, "stderr")):
         os.dup2(os.open(output / name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), number)
@@ -65,4 +76,6 @@ def _script(script: str, words: list[str], path: Path | None, cwd: Path, output:
 
     torch.set_num_threads(1)
     multiprocessing.set_start_method(None, force=True)  # not the server's, but what a script on this system has
+    if before is not None:
+        before()
     as_script(importlib.import_module(script).main)

@@ -3,7 +3,6 @@
 import os
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -64,15 +63,18 @@ class TestDecoding:
         assert upright[:, 5:].min() > 200
         assert upright[:, :3].max() < 50
 
+    @pytest.mark.skipif(sys.platform != "linux", reason="memory is measured as Linux counts it")
     def test_a_large_photograph_is_not_decoded_in_full(self, tmp_path):
-        path = save(tmp_path / "a.jpg", np.full((4000, 4000, 3), 90, np.uint8))
-        image = Image.open(path)
-        start = time.perf_counter()
-        image.load()
-        in_full = time.perf_counter() - start
-        start = time.perf_counter()
-        assert abs(decode(path, 64, 3).mean() - 90) < 3
-        assert time.perf_counter() - start < 0.7 * in_full
+        path = save(tmp_path / "a.jpg", np.full((4000, 4000, 3), 90, np.uint8))  # 48 MB in full
+        code = (
+            "from pathlib import Path; from engine.image_cache import decode\n"
+            "peak = lambda: int(Path('/proc/self/status').read_text().split('VmHWM:')[1].split()[0]) / 1000\n"
+            f"before = peak(); print(decode(Path({str(path)!r}), 64, 3).mean(), peak() - before)"
+        )
+        done = subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY, capture_output=True, text=True, check=True)
+        mean, megabytes = map(float, done.stdout.split())
+        assert abs(mean - 90) < 3
+        assert megabytes < 20
 
     def test_16_bits_are_scaled_and_not_clipped(self, tmp_path):
         ramp = np.linspace(0, 65535, 64).astype(np.uint16).reshape(8, 8)
@@ -158,18 +160,13 @@ class TestCache:
         assert read_images(tmp_path, files, "all", 6, 1)[-1].min() == 190
         assert len(list((tmp_path / "home").rglob("*.npy"))) == 1
 
-    def test_two_thousand_files_are_opened_in_milliseconds(self, tmp_path):
-        files = [f"{number}.png" for number in range(2000)]
-        first = save(tmp_path / files[0], np.zeros((4, 4), np.uint8))
-        for name in files[1:]:
-            os.link(first, tmp_path / name)
-        read_images(tmp_path, files, "all", 4, 1)
-        times = []
-        for _ in range(3):
-            start = time.perf_counter()
-            read_images(tmp_path, files, "all", 4, 1)
-            times.append(time.perf_counter() - start)
-        assert min(times) < 0.1
+    def test_what_is_cached_is_read_without_opening_an_image(self, tmp_path, files):
+        before = read_images(tmp_path, files, "all", 6, 1).copy()
+        path = tmp_path / files[0]
+        times = (path.stat().st_atime_ns, path.stat().st_mtime_ns)
+        path.write_bytes(b"x" * path.stat().st_size)  # no image any more, and nothing that can be seen from outside
+        os.utime(path, ns=times)
+        assert np.array_equal(read_images(tmp_path, files, "all", 6, 1), before)
 
     def test_two_processes_build_it_at_once_and_one_does_the_work(self, tmp_path, files):
         code = (

@@ -285,6 +285,21 @@ def test_the_score_logged_is_that_of_the_weights_saved(points, train, script, pa
     assert read(folder, "metrics_val_best_weights.json")["loss"] == history(folder)[best - 1]["val_loss"]
 
 
+def test_dropout_is_for_training_alone(points, variant, train, script):
+    net = """
+import torch
+
+class Net(Net):
+    def forward(self, inputs):
+        assert self.training == torch.is_grad_enabled()
+        return nn.functional.dropout(super().forward(inputs), 0.5, self.training)
+"""
+    path = variant("dropping", net=net)
+    folder = train(points(task="dropping", num_epochs=3), path=path)
+    assert score_of(checkpoint(folder)["state_dict"]) == pytest.approx(history(folder)[-1]["val_accuracy"])
+    assert script("evaluate", "--model_dir", folder, path=path).status == 0
+
+
 @pytest.mark.parametrize(
     ("params", "column", "choose"),
     [
