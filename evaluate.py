@@ -111,10 +111,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     with torch_errors_explained(params.batch_size):
         scores = evaluate(model, batches, task, params, device, predictions)
     predictions.finish()
-    logging.info(f"- {options.split}: {score_line(scores)}")
+    logging.info(f"- {options.split}: {score_line(scores) or 'no labels, only predictions'}")
     experiment.record_evaluation(options.split, checkpoint_path, scores)
     predictions.write(experiment.file(f"predictions_{options.split}.csv"))
-    if task.report is not None:
+    if scores and task.report is not None:
         task.report(predictions, experiment.folder)
     print(f"Next: compare experiments with  python synthesize_results.py --parent_dir {experiment.folder.parent}")
 

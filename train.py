@@ -136,9 +136,9 @@ def make_state(task: Task, params: Params, device: Device, steps_per_epoch: int,
     model = device.place(task.Net(params))
     if weights is not None:
         load_weights(model, read_checkpoint(weights)["state_dict"], weights)
+    averaged = average_of(model, params.ema_decay)  # a copy: after the weights are there, before they are compiled
     if params.compile:
-        model.compile()
-    averaged = average_of(model, params.ema_decay)  # a copy, so it comes after the weights are there and placed
+        model.compile()  # in place, so that the names in a checkpoint stay what they are
     optimizer = choose_optimizer(task, model, params)
     schedule = choose_schedule(task, optimizer, params, steps_per_epoch)
     scores = Scores(task.metrics(params), every=params.save_summary_steps)
@@ -167,11 +167,13 @@ def main(arguments: Sequence[str] | None = None, on_epoch: Callable[[int, Values
     """Train the experiment that the arguments name, or go on with it."""
     options = parse_arguments(arguments)
     experiment, params, derived = read_params(options)
-    with experiment.derived(derived):
-        experiment.prepare(params, options.fresh)
-        if not experiment.is_finished:
-            with experiment.status.held(), StopRequest() as stop, torch_errors_explained(params.batch_size):
-                run_experiment(experiment, params, stop, on_epoch)
+    if experiment.is_finished and not options.fresh:
+        experiment.check_unchanged(params)
+    else:
+        explained = torch_errors_explained(params.batch_size)
+        with experiment.derived(derived), experiment.status.held(), StopRequest() as stop, explained:
+            experiment.prepare(params, options.fresh)
+            run_experiment(experiment, params, stop, on_epoch)
     drop_previous(experiment.folder)
     print(experiment.farewell())
 

@@ -146,7 +146,7 @@ class Experiment:
 
     def set_aside(self) -> None:
         """Move all that a run has left into `.old/1` (or 2, ...), so that the folder is as new."""
-        kept = {"params.json", "search.json", "README.md", ".old"}
+        kept = {"params.json", "search.json", "README.md", ".old", ".lock"}
         old = [path for path in self.folder.iterdir() if path.name not in kept]
         if not old:
             return
@@ -204,7 +204,8 @@ class Experiment:
     def record_evaluation(self, split: str, checkpoint: Path, scores: Values) -> None:
         """Keep the scores of an evaluation, and the fact that this split has been looked at."""
         name = checkpoint.name.removesuffix(".pth.tar")
-        write_json(self.file(f"metrics_{split}_{name}.json"), scores)
+        if scores:
+            write_json(self.file(f"metrics_{split}_{name}.json"), scores)
         look = {"split": split, "checkpoint": name, "at": time.strftime("%Y-%m-%dT%H:%M:%S%z"), "scores": scores}
         record = self.run()
         write_json(self.file("run.json"), {**record, "evaluations": [*record.get("evaluations", []), look]})

@@ -28,6 +28,7 @@ KIND_NAMES = {
     bool: "true or false",
     list: "a list",
 }
+LARGEST_COUNT = 10**12  # of anything: beyond it are only slips
 SCHEDULES = ("constant", "linear", "cosine", "onecycle", "plateau")
 PRECISIONS = ("float32", "bfloat16", "auto")
 
@@ -81,11 +82,12 @@ class Params:
     >>> params.num_classes = 10  # what a loader learns from the data is set here
     """
 
-    __slots__ = ("_asked", "_assigned", "_defaults", "_provided", "_source", "_values")
+    __slots__ = ("_asked", "_assigned", "_defaults", "_provided", "_source", "_values", "_written")
 
     def __init__(self, json_path: str | Path, values: Values | None = None) -> None:
         self._source = str(json_path)
         self._values: Values = read_json(json_path) if values is None else dict(values)
+        self._written = frozenset(key for key in self._values if not key.startswith("_"))
         self._defaults: Values = {}
         self._asked: set[str] = set()
         self._assigned: set[str] = set()
@@ -155,12 +157,12 @@ class Params:
 
     def unread(self) -> list[str]:
         """The keys of the file that no code has asked for yet."""
-        return sorted(set(self.effective()) - self._asked - set(KEYS))
+        return sorted(self._written - self._asked - self._assigned)
 
     def check_unread(self) -> None:
         """Refuse a key that nobody has read and that resembles one that is lacking, be it asked for or the table's."""
         lacking = (self._asked | set(KEYS)) - set(self._values)
-        for key in self.unread():
+        for key in sorted(set(self.unread()) - set(KEYS)):
             if guess := nearest(key, lacking, likeness=0.8):
                 raise UserError(f'{self._source}: "{key}" is read by nothing; did you mean "{guess}"?')
 
@@ -192,9 +194,11 @@ def checked(key: Key, value: Any, source: str | Path) -> Any:
     if key.choices and value not in key.choices:
         hint = did_you_mean(str(value), key.choices)
         raise UserError(f'{source}: "{key.name}" must be one of {", ".join(key.choices)}, not "{value}"{hint}')
-    if (key.low is not None and value < key.low) or (key.high is not None and value > key.high):
-        limits = f"at least {key.low:g}" + (f" and at most {key.high:g}" if key.high is not None else "")
-        raise UserError(f'{source}: "{key.name}" must be {limits}, not {value}')
+    high = LARGEST_COUNT if key.high is None and kind is int else key.high
+    if key.low is not None and value < key.low:
+        raise UserError(f'{source}: "{key.name}" must be at least {key.low:g}, not {value}')
+    if high is not None and value > high:
+        raise UserError(f'{source}: "{key.name}" must be at most {high:g}, not {value}')
     if key.name == "task" and not all(part.isidentifier() for part in value.split(".")):
         raise UserError(f'{source}: "task" must be the dotted name of a package, such as examples.ner, not "{value}"')
     if key.name == "betas" and not (len(value) == 2 and all(_is_share(beta) for beta in value)):

@@ -21,11 +21,14 @@ LAYOUTS = "expected are train/<class>/ and test/<class>/ with images in them, or
 
 
 class Split(NamedTuple):
-    """The examples of one split: `rows` among the `files` of a `source` (train, val, test, all), decoded together."""
+    """The examples of one split: `rows` among the `files` of a `source` (train, val, test, all), decoded together.
+
+    `labels` are None where the images have no class.
+    """
 
     source: str
     files: list[str]
-    labels: np.ndarray
+    labels: np.ndarray | None
     rows: np.ndarray
 
     @property
@@ -35,6 +38,7 @@ class Split(NamedTuple):
 
     def class_counts(self, number_of_classes: int) -> list[int]:
         """How many examples each class has."""
+        assert self.labels is not None
         return np.bincount(self.labels[self.rows], minlength=number_of_classes).tolist()
 
 
@@ -52,20 +56,31 @@ def find_images(
     seed: int,
     classes: Sequence[str] | None = None,
     drawn: Mapping[str, Sequence[str]] | None = None,
+    folds: int | None = None,
+    fold: int = 0,
 ) -> ImageFolder:
     """The splits `types` of the images in `data_dir`.
 
     `classes` are those that the training data had, and are found there if not given; `drawn` is what an earlier call
-    returned, so that the same files go to the same splits again.
+    returned, so that the same files go to the same splits again. With `folds`, the images to train on are cut into so
+    many parts, of which part `fold` (from 0) is val; a val folder is then left alone. A split of any other name is a
+    folder of images without labels.
     """
     sources = _read_layout(data_dir)
+    if folds:
+        sources.pop("val", None)
     parent = "all" if "all" in sources else "train"
     names = list(classes) if classes else _class_names(data_dir, sources.get(parent))
     numbers = {name: number for number, name in enumerate(names)}
-    held_out = {key: list(some) for key, some in (drawn or _draw(sources, seed)).items() if key not in sources}
+    held_out = {
+        key: list(some) for key, some in (drawn or _draw(sources, seed, folds, fold)).items() if key not in sources
+    }
     taken = {file for some in held_out.values() for file in some}
     splits = {}
     for split in types:
+        if split not in SPLITS and split not in sources:
+            splits[split] = _unlabelled(data_dir, split)
+            continue
         source = split if split in sources else parent
         if source not in sources or split not in {"train", *sources, *held_out}:
             raise UserError(f"{data_dir}: has no {split} images; put them into {data_dir / split}/<class>/")
@@ -81,26 +96,50 @@ def find_images(
 
 def cut_by_class(files: Mapping[str, str], shares: Mapping[str, float], seed: int) -> dict[str, list[str]]:
     """Draw `shares` of each class of `files` ({file: class}); at least one example of a class is always left over."""
-    members: dict[str, list[str]] = {}
-    for file, name in sorted(files.items()):
-        members.setdefault(name, []).append(file)
-    generator = np.random.default_rng(seed)
     drawn: dict[str, list[str]] = {split: [] for split in shares}
-    for _, some in sorted(members.items()):
-        shuffled = [some[index] for index in generator.permutation(len(some))]
+    for shuffled in _shuffled_by_class(files, seed):
+        number = len(shuffled)
         for split, share in shares.items():
-            count = min(max(1, round(share * len(some))), len(shuffled) - 1)
+            count = min(max(1, round(share * number)), len(shuffled) - 1)
             drawn[split] += shuffled[:count]
             shuffled = shuffled[count:]
     return {split: sorted(chosen) for split, chosen in drawn.items()}
 
 
-def _draw(sources: Mapping[str, Mapping[str, str]], seed: int) -> dict[str, list[str]]:
-    if "all" in sources:
-        return cut_by_class(sources["all"], {"val": SHARE, "test": SHARE}, seed)
-    if "train" in sources and "val" not in sources:
-        return cut_by_class(sources["train"], {"val": SHARE}, seed)
-    return {}
+def fold_by_class(files: Mapping[str, str], folds: int, fold: int, seed: int) -> list[str]:
+    """Part `fold` (from 0) of `folds` equal ones of each class of `files`; no file is in two parts, each is in one."""
+    return sorted(file for shuffled in _shuffled_by_class(files, seed) for file in shuffled[fold::folds])
+
+
+def _shuffled_by_class(files: Mapping[str, str], seed: int) -> Iterator[list[str]]:
+    members: dict[str, list[str]] = {}
+    for file, name in sorted(files.items()):
+        members.setdefault(name, []).append(file)
+    generator = np.random.default_rng(seed)
+    for _, some in sorted(members.items()):
+        yield [some[index] for index in generator.permutation(len(some))]
+
+
+def _draw(sources: Mapping[str, Mapping[str, str]], seed: int, folds: int | None, fold: int) -> dict[str, list[str]]:
+    """The files of the splits that have no folder: val, and out of a flat folder test."""
+    pool = dict(sources.get("all", sources.get("train", {})))
+    shares = {split: SHARE for split in ("val", "test") if split == "val" or "all" in sources}
+    if "val" in sources:
+        return {}
+    if not folds:
+        return cut_by_class(pool, shares, seed)
+    drawn = cut_by_class(pool, {"test": SHARE}, seed) if "all" in sources else {}
+    held_out = {file for chosen in drawn.values() for file in chosen}
+    rest = {file: name for file, name in pool.items() if file not in held_out}
+    return drawn | {"val": fold_by_class(rest, folds, fold, seed)}
+
+
+def _unlabelled(data_dir: Path, split: str) -> Split:
+    """The images of a folder that have no class."""
+    files = sorted(_images(data_dir, split)) if (data_dir / split).is_dir() else []
+    if not files:
+        raise UserError(f"{data_dir / split}: no folder with images; put those there that are to be predicted")
+    return Split(split, files, None, np.arange(len(files)))
 
 
 def _rows(data_dir: Path, split: str, files: Sequence[str], chosen: Sequence[str]) -> np.ndarray:

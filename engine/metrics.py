@@ -16,6 +16,9 @@ from engine.nested import count_examples, map_tensors
 Metric = Callable[[Any, Any], Any]
 
 
+OBJECT_METHODS = ("update", "compute", "reset", "state_dict", "load_state_dict")
+
+
 class Mean(NamedTuple):
     """A mean together with how many it is the mean of."""
 
@@ -37,6 +40,9 @@ class Scores:
         metrics = {name: metric for name, metric in metrics.items() if name != "loss"}  # the loss, as the course had it
         self.functions = {name: metric for name, metric in metrics.items() if not hasattr(metric, "update")}
         self.objects = {name: copy.deepcopy(m) for name, m in metrics.items() if hasattr(m, "update")}
+        for name, metric in self.objects.items():
+            if lacking := [method for method in OBJECT_METHODS if not hasattr(metric, method)]:
+                raise UserError(f'metric "{name}" has an update but no {", ".join(lacking)}, which metric objects need')
         self.every = every
         self.reset()
 

@@ -38,7 +38,7 @@ class Predictions:
         if isinstance(labels, Tensor) and labels.dim() == 1:
             columns = {"label": label_names(labels, self.classes), **columns}
         for name, values in columns.items():
-            self.columns.setdefault(name, []).extend(np.asarray(values).tolist())
+            self.columns.setdefault(name, []).extend(np.asarray(to_numpy(values)).tolist())
 
     def finish(self) -> None:
         """Put the names of the examples in front, where the batches have them."""

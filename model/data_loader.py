@@ -21,6 +21,10 @@ LARGEST_DEFAULT_SIZE = 128
 IMAGES_FOR_MEAN = 2048
 
 IMAGE_SIZE = Key("image_size", int, None, "side that images are scaled to; their median side if absent", low=4)
+FOLDS = (
+    Key("folds", int, None, "parts of the training images for cross-validation", low=2),
+    Key("fold", int, 0, "the part that is val, from 0", low=0),
+)
 AUGMENTATIONS = (
     Key("flip", bool, False, "mirror every second image, left to right"),
     Key("shift", float, 0.0, "largest shift, as a fraction of the side", low=0, high=0.5),
@@ -41,7 +45,10 @@ def fetch_dataloader(types: Sequence[str], data_dir: str | Path, params: Params)
     if learning and "train" not in types:
         raise UserError(f"{data_dir}: the classes are learned from the training images; train first")
     classes = None if learning else params.classes
-    folder = find_images(data_dir, types, params.seed, classes, getattr(params, "split", None))
+    folds, fold = (checked(key, getattr(params, key.name, key.default), "params.json") for key in FOLDS)
+    if folds and fold >= folds:
+        raise UserError(f'params.json: "fold" must be from 0 to {folds - 1}, not {fold}')
+    folder = find_images(data_dir, types, params.seed, classes, getattr(params, "split", None), folds, fold)
     if learning:
         learn_classes_and_sizes(folder, data_dir, params)
     images = {
@@ -52,18 +59,19 @@ def fetch_dataloader(types: Sequence[str], data_dir: str | Path, params: Params)
         learn_mean_and_std(images[folder.splits["train"].source], folder.splits["train"].rows, params)
     varied = {key.name: checked(key, getattr(params, key.name, key.default), "params.json") for key in AUGMENTATIONS}
     log_counts(folder)
-    return {
-        name: TensorBatches(
-            images[split.source],  # (N, C, S, S), uint8
-            split.labels,  # (N,), int64
+    batches = {}
+    for name, split in folder.splits.items():
+        pixels = images[split.source]  # (N, C, S, S), uint8
+        training = name == "train" and learning  # shuffled and varied to train on, in order and as they are else
+        batches[name] = TensorBatches(
+            *((pixels,) if split.labels is None else (pixels, split.labels)),  # labels: (N,), int64
             rows=split.rows,
             batch_size=params.batch_size,
-            shuffle=name == "train",
-            transform=Augmentation(params.mean, params.std, **(varied if name == "train" else {})),
+            shuffle=training,
+            transform=Augmentation(params.mean, params.std, **(varied if training else {})),
             names=split.names,
         )
-        for name, split in folder.splits.items()
-    }
+    return batches
 
 
 def learn_classes_and_sizes(folder: ImageFolder, data_dir: Path, params: Params) -> None:
@@ -91,6 +99,9 @@ def learn_mean_and_std(images: Tensor, rows: np.ndarray, params: Params) -> None
 def log_counts(folder: ImageFolder) -> None:
     """Log how many images each class has, and what always guessing the commonest would score."""
     for name, split in folder.splits.items():
+        if split.labels is None:
+            logging.info("%s: %d images without labels", name, len(split.rows))
+            continue
         counts = split.class_counts(len(folder.classes))
         each = ", ".join(f"{label}: {count}" for label, count in zip(folder.classes, counts, strict=True))
         logging.info("%s: %d images (%s)", name, sum(counts), each)

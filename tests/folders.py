@@ -8,8 +8,9 @@ import torch
 
 
 def contents(folder: Path) -> dict[str, bytes]:
-    """Every file below the folder with its content."""
-    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    """Every file below the folder with its content, but for the lock that a killed run leaves."""
+    files = (path for path in folder.rglob("*") if path.is_file() and path.name != ".lock")
+    return {str(path.relative_to(folder)): path.read_bytes() for path in files}
 
 
 def read(folder: Path, name: str) -> Any:

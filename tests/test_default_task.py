@@ -289,3 +289,26 @@ class TestReport:
         assert figure.texts[0].get_text() == "test: no mistakes in 5 images"
         report(self.predictions([0, 1, 2, 0, 1]), tmp_path)
         assert (tmp_path / "mistakes_test.png").stat().st_size > 1000
+
+
+def test_folds_and_images_without_labels_from_the_command_line(script, tmp_path, experiment):
+    generator = np.random.default_rng(0)
+    for name, count in {"train/dark": 8, "train/light": 8, "test/dark": 2, "test/light": 2, "photos": 3}.items():
+        (tmp_path / "data" / name).mkdir(parents=True)
+        for number in range(count):
+            pixels = generator.integers(0, 100, (8, 8)) + (150 if "light" in name else 0)
+            Image.fromarray(pixels.astype(np.uint8)).save(tmp_path / "data" / name / f"{number}.png")
+    params = {"data_dir": str(tmp_path / "data"), "num_epochs": 1, "num_channels": 4, "batch_size": 8, "folds": 4}
+    held_out = []
+    for fold in range(4):
+        folder = experiment(f"fold_{fold}", **params, fold=fold)
+        done = script("train", "--model_dir", folder)
+        assert done.status == 0, done.stderr
+        held_out += json.loads((folder / "data.json").read_text())["split"]["val"]
+    assert len(held_out) == len(set(held_out)) == 16
+    done = script("evaluate", "--model_dir", folder, "--split", "photos")
+    assert done.status == 0, done.stderr
+    lines = (folder / "predictions_photos.csv").read_text().splitlines()
+    assert lines[0] == "file,prediction,probability"
+    assert [line.split(",")[0] for line in lines[1:]] == ["photos/0.png", "photos/1.png", "photos/2.png"]
+    assert "no labels, only predictions" in done.stdout

@@ -95,9 +95,9 @@ def test_a_value_of_another_type_is_refused(load, key, value, kind):
         ("batch_size", 0, "at least 1"),
         ("num_epochs", -1, "at least 1"),
         ("learning_rate", -0.1, "at least 0"),
-        ("ema_decay", 1.5, "at least 0 and at most 1"),
+        ("ema_decay", 1.5, "at most 1"),
         ("seed", -1, "at least 0"),
-        ("seed", 2**63, "at least 0"),
+        ("seed", 2**63, "at most"),
         ("threads", 0, "at least 1"),
         ("accumulate", 0, "at least 1"),
         ("betas", [0.9, 1.0], "two numbers from 0 up to 1"),
@@ -172,7 +172,7 @@ def test_a_byte_order_mark_is_no_fault(load):
 def test_keys_with_an_underscore_are_comments(load):
     params = load(_note="tried on Monday", batch_size=7)
     assert "_note" not in params.effective()
-    assert params.unread() == []
+    assert params.unread() == ["batch_size"]
     params.check_unread()
 
 
@@ -212,6 +212,7 @@ def test_a_slip_in_a_key_of_the_task_is_refused_once_code_has_asked(load):
 
 def test_a_key_that_resembles_nothing_is_no_fault(load):
     params = load(course="CS230", batch_size=3)
+    _ = params.batch_size
     params.check_unread()
     assert params.unread() == ["course"]
 

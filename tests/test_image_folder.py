@@ -184,3 +184,40 @@ class TestErrors:
     def test_a_folder_that_is_not_there(self, tmp_path):
         with pytest.raises(UserError, match="nowhere: no such data folder"):
             find_images(tmp_path / "nowhere", ["train"], seed=1)
+
+
+class TestFolds:
+    @pytest.fixture
+    def images(self, tmp_path):
+        for split, count in {"train": 10, "val": 2, "test": 2}.items():
+            for label in ("cat", "dog"):
+                (tmp_path / split / label).mkdir(parents=True)
+                for number in range(count):
+                    (tmp_path / split / label / f"{number}.png").touch()
+        return tmp_path
+
+    def test_every_training_image_is_in_val_once(self, images):
+        folders = [find_images(images, ["train", "val"], 1, folds=5, fold=fold).splits for fold in range(5)]
+        held_out = [name for splits in folders for name in splits["val"].names]
+        assert sorted(held_out) == sorted(find_images(images, ["train"], 1).splits["train"].names)
+        for splits in folders:
+            assert not set(splits["train"].names) & set(splits["val"].names)
+            assert splits["val"].class_counts(2) == [2, 2]
+
+    def test_a_flat_folder_keeps_one_test_split_for_all_folds(self, images):
+        flat = images / "train"
+        folders = [find_images(flat, ["train", "val", "test"], 1, folds=3, fold=fold).splits for fold in range(3)]
+        assert len({tuple(splits["test"].names) for splits in folders}) == 1
+        held_out = [name for splits in folders for name in splits["val"].names]
+        assert len(held_out) == len(set(held_out)) == 20 - len(folders[0]["test"].names)
+
+
+def test_a_folder_of_another_name_holds_images_without_labels(tmp_path):
+    for name in ("train/cat/a.png", "train/dog/b.png", "photos/2.png", "photos/1.jpg"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    split = find_images(tmp_path, ["photos"], 1, classes=["cat", "dog"]).splits["photos"]
+    assert split.labels is None
+    assert split.names == ["photos/1.jpg", "photos/2.png"]
+    with pytest.raises(UserError, match="pictures: no folder with images"):
+        find_images(tmp_path, ["pictures"], 1, classes=["cat", "dog"])

@@ -77,7 +77,7 @@ def assert_same(folder, undisturbed):
     assert points_of(folder) == points_of(undisturbed)
     for name in ("metrics_val_best_weights.json", "metrics_val_last_weights.json", "data.json"):
         assert read(folder, name) == read(undisturbed, name)
-    more = set(contents(folder)) - set(contents(undisturbed)) - {".lock"}
+    more = set(contents(folder)) - set(contents(undisturbed))
     assert all("events" in name for name in more)
 
 

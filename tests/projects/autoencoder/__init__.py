@@ -1,0 +1,1 @@
+"""Inputs without labels, to be put into few numbers and back."""

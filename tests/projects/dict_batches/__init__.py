@@ -1,0 +1,1 @@
+"""Ragged recordings in padded batches of dicts, with masks and file names."""

@@ -1,0 +1,1 @@
+"""A pretrained backbone, frozen at first, and a new head on it."""

@@ -1,0 +1,1 @@
+"""Several labels for each example, scored by the area under the ROC curve of each label."""

@@ -1,0 +1,1 @@
+"""Two heads on one trunk: what kind an example is of, and how large it is."""

@@ -1,0 +1,1 @@
+"""Two inputs, one number to predict, and the smallest RMSE is the best."""

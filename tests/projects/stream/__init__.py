@@ -1,0 +1,1 @@
+"""Examples that come in a stream, of which nobody knows the length."""

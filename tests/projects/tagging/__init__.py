@@ -1,0 +1,1 @@
+"""Sequence tagging: a tag for each word, in sentences of different lengths."""
