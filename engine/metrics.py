@@ -66,9 +66,10 @@ class Scores:
         if self.batches == 0 and (twice := set(means) & set(self.names)):
             raise UserError(f'net.py: "{min(twice)}" is both a metric and a part of the loss; rename one of them')
         self._pending.append({name: Mean(mean.value.detach(), mean.weight) for name, mean in means.items()})
-        with torch.no_grad():
-            for metric in self.objects.values():
-                _update(metric, outputs, labels)
+        if self.objects:
+            with torch.no_grad():
+                for metric in self.objects.values():
+                    _update(metric, outputs, labels)
         if self.batches % self.every == 0:
             self.settle()
             self._add_functions(outputs, labels, examples)

@@ -97,7 +97,7 @@ class Watch:
         content = state.checkpoint()
         self.check_finite()
         write_checkpoint(content, is_best, self.experiment.folder, keep_previous=True)
-        self.experiment.status.write("running", epoch=state.epoch, step=state.step, seconds=round(state.seconds, 1))
+        self.experiment.status.progress(epoch=state.epoch, step=state.step, seconds=round(state.seconds, 1))
 
     @contextmanager
     def validating(self) -> Iterator[None]:

@@ -43,6 +43,13 @@ class Status:
             self._facts = {**(self._facts or self.read()), "state": state, **facts, "updated": time.time(), **who}
             write_json(self.path, self._facts)
 
+    def progress(self, **facts: Any) -> None:
+        """Say how far the run is; epochs shorter than a second are not all written."""
+        with self._writing:
+            self._facts.update(facts)
+        if time.time() - self._facts["updated"] > 1:
+            self.write("running")
+
     @contextmanager
     def held(self) -> Iterator[None]:
         """Keep the folder for this process alone, its heartbeat going, and say at the end how the block ended.

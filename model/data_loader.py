@@ -66,7 +66,7 @@ def fetch_dataloader(types: Sequence[str], data_dir: str | Path, params: Params)
         batches[name] = TensorBatches(
             *((pixels,) if split.labels is None else (pixels, split.labels)),  # labels: (N,), int64
             rows=split.rows,
-            batch_size=params.batch_size,
+            batch_size=params.batch_size if training else 4 * params.batch_size,  # no gradients are kept of the others
             shuffle=training,
             transform=Augmentation(params.mean, params.std, **(varied if training else {})),
             names=split.names,

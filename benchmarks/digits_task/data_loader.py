@@ -8,4 +8,5 @@ from engine.hyperparameters import Params
 def fetch_dataloader(types: list[str], data_dir: str, params: Params) -> dict[str, TensorBatches]:
     """The batches of each split."""
     data = split_digits()
-    return {name: TensorBatches(*data[name], batch_size=params.batch_size, shuffle=name == "train") for name in types}
+    sizes = {"train": params.batch_size, "val": 4 * params.batch_size}
+    return {name: TensorBatches(*data[name], batch_size=sizes[name], shuffle=name == "train") for name in types}
