@@ -112,7 +112,7 @@ SHORT = NOISY | LOADERS["resident"] | {"num_epochs": 2, "save_steps": 3}
 
 
 @pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
-@pytest.mark.parametrize("number", range(1, 20, 2))
+@pytest.mark.parametrize("number", range(1, 15))
 def test_killed_where_a_file_takes_its_place(tmp_path, whole, number, after):
     folder = tmp_path / "killed"
     train_in(folder, SHORT, -signal.SIGKILL, functools.partial(faults.kill_at_replace, number, after))
