@@ -38,7 +38,7 @@ def make_row(experiment: Experiment, parent: Path) -> Values:
         row.update(experiment.run().get("params", {}))
         row.update({f"val {name}": value for name, value in experiment.best_scores().items()})
         row.update({f"test {name}": value for name, value in experiment.test_scores().items()})
-        row["state"] = experiment.status.read().get("state")
+        row["state"] = experiment.status.shown()
     except UserError as error:
         row["state"] = f"unreadable: {error}"
     return row

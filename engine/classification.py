@@ -4,7 +4,7 @@ import logging
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -12,23 +12,13 @@ from matplotlib.figure import Figure
 from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
 from tabulate import tabulate
 
+from engine.predictions import Predictions
+
 MOST_CLASSES_WITH_COUNTS = 25
 MOST_CLASSES_WITH_NAMES = 60
 MISTAKES_SHOWN = 32
 COLUMNS = 8
 LONGEST_NAME = 18
-
-
-class Predictions(Protocol):
-    """What is reported on: the columns of the CSV, by name, and the batches that the images are in."""
-
-    split: str
-    columns: dict[str, list[Any]]
-    batches: Any
-
-    @property
-    def classes(self) -> Sequence[str] | None:
-        """The names of the classes."""
 
 
 def write_report(predictions: Predictions, folder: Path) -> None:

@@ -29,12 +29,33 @@ class Status:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.path = folder / "status.json"
+        self.lock_path = folder / ".lock"
         self._facts: Values = {}  # what the file says, once this process has written it
         self._writing = threading.Lock()
 
     def read(self) -> Values:
         """What `status.json` says, or nothing if there never was a run."""
         return read_json(self.path) if self.path.is_file() else {}
+
+    def shown(self) -> str | None:
+        """The state as it is to be shown: `interrupted` or `lost` where it says running and nobody is."""
+        status = self.read()
+        if status.get("state") != "running":
+            return status.get("state")
+        if status["host"] != platform.node():
+            return "lost" if time.time() - status["updated"] > LOST_SECONDS else "running"
+        return "running" if self._is_locked() else "interrupted"
+
+    def _is_locked(self) -> bool:
+        from filelock import FileLock, Timeout
+
+        if not self.lock_path.is_file():
+            return False
+        try:
+            with FileLock(self.lock_path, timeout=0, is_singleton=False):
+                return False
+        except Timeout:
+            return True
 
     def write(self, state: str, **facts: Any) -> None:
         """Say what state the run is in and how far it is; facts said before stay."""
@@ -63,7 +84,7 @@ class Status:
         occupied = UserError(f"{self.folder} is being trained by {who}; wait for it, or stop it first")
         if self._is_alive_elsewhere(status):
             raise occupied
-        lock = FileLock(self.folder / ".lock", is_singleton=False)
+        lock = FileLock(self.lock_path, is_singleton=False)
         try:
             lock.acquire(timeout=0)
         except Timeout:
@@ -75,7 +96,7 @@ class Status:
                 yield
         finally:
             with suppress(OSError):  # Windows does not let go of a file that is open
-                Path(lock.lock_file).unlink()  # while it is held: who opened it in the meantime sees that it is gone
+                self.lock_path.unlink()  # while it is held: who opened it in the meantime sees that it is gone
             lock.release()
 
     def _is_alive_elsewhere(self, status: Values) -> bool:

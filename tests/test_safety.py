@@ -56,10 +56,10 @@ class TestOneRunPerFolder:
     def test_a_second_process_is_told_who_holds_it(self, points, train, tmp_path):
         folder = points()
         (tmp_path / "first").mkdir()
-        wait = functools.partial(faults.act_at_batch, 10, functools.partial(time.sleep, 60))
+        wait = functools.partial(faults.act_at_batch, 10, functools.partial(faults.wait, tmp_path / "waits"))
         first = scripts.start("train", "--model_dir", folder, before=wait, output=tmp_path / "first")
         try:
-            wait_until((folder / "last.pth.tar").is_file)
+            wait_until((tmp_path / "waits").exists)
             before = contents(folder)
             said = train(folder, status=2)
             assert f"is being trained by process {first.pid} on " in said
@@ -76,6 +76,28 @@ class TestOneRunPerFolder:
         assert "is being trained by process 7 on elsewhere" in train(folder, status=2)
         write_json(folder / "status.json", status | {"updated": time.time() - 3600})
         train(folder)
+
+    def test_the_table_shows_what_is_really_running(self, stopped, script, tmp_path):
+        folder = stopped()
+        (tmp_path / "first").mkdir()
+
+        def shown():
+            script("synthesize_results", "--parent_dir", folder)
+            return (folder / "results.md").read_text().splitlines()[-1].split("|")[-2].strip()
+
+        assert read(folder, "status.json")["state"] == "running"
+        assert shown() == "interrupted"
+        wait = functools.partial(faults.act_at_batch, 3, functools.partial(faults.wait, tmp_path / "waits"))
+        process = scripts.start("train", "--model_dir", folder, before=wait, output=tmp_path / "first")
+        try:
+            wait_until((tmp_path / "waits").exists)
+            assert shown() == "running"
+        finally:
+            process.kill()
+            process.join()
+        status = read(folder, "status.json") | {"host": "elsewhere", "updated": time.time() - 3600}
+        write_json(folder / "status.json", status)
+        assert shown() == "lost"
 
 
 class TestRunningAgain:
