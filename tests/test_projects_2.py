@@ -1,7 +1,9 @@
 """What people change in a project is changed in its task package and `params.json`: the second half of the families."""
 
 import csv
+import functools
 import json
+import sys
 
 import numpy as np
 import pytest
@@ -10,7 +12,7 @@ from torch import nn
 
 from engine.hyperparameters import Params, load_params
 from engine.randomness import seed_everything
-from tests import scripts
+from tests import faults, scripts
 from tests.folders import checkpoint, history, read, same, same_results
 from tests.projects.autoencoder.data_loader import curves
 from tests.projects.bert_like.data_loader import sentences
@@ -348,3 +350,16 @@ def test_an_old_text_project_is_evaluated_from_its_folder_alone(train, script, t
     assert checkpoint(folder)["state_dict"]["embedding.weight"].shape == (11, 8)
     assert set(read(folder, "metrics_test_best.json")) == {"accuracy", "loss"}
     assert read(folder, "metrics_test_best.json")["accuracy"] > 0.8  # one in two, if every word were tagged O
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="processes are killed by signals")
+@pytest.mark.parametrize("number", [7, 9])
+def test_old_text_killed_within_an_epoch_goes_on_to_the_same_bits(train, experiment, script, tagged_words, number):
+    undisturbed = train("old_text", "undisturbed", save_steps=1)
+    params = read(undisturbed, "params.json")
+    folder = experiment("killed", **params)
+    killed = script("train", "--model_dir", folder, before=functools.partial(faults.kill_at_replace, number, False))
+    assert killed.status == -9
+    assert checkpoint(folder)["scores"]["batches"] > 0
+    assert script("train", "--model_dir", folder).status == 0
+    assert same_results(folder, undisturbed)
