@@ -57,9 +57,11 @@ class Watch:
     def __enter__(self) -> "Watch":
         return self
 
-    def __exit__(self, *error: object) -> None:
-        if error[0] is None:
+    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
+        if error is None:
             self.board.add_result(self.params.effective(), self.experiment.best_scores())
+        elif isinstance(error, Stopped):
+            logging.info(f"Stopped by {error.reason} at step {self.state.step}; the same command goes on from there")
         self.board.close()
 
     def after_step(self) -> None:

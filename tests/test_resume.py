@@ -143,6 +143,8 @@ def test_a_signal_ends_a_run_in_peace(tmp_path, whole, name, training):
     assert (status["state"], status["reason"]) == ("interrupted", name)
     assert status["step"] == (2 if training else 8)  # the step under way was finished, and saved
     assert checkpoint(folder)["step"] == status["step"]
+    said = f"Stopped by {name} at step {status['step']}; the same command goes on from there"
+    assert said in (folder / "train.log").read_text()
     train_in(folder, params)
     assert_same(folder, whole(params))
     assert read(folder, "status.json")["state"] == "finished"
