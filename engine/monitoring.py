@@ -55,6 +55,7 @@ class Watch:
         self._told_unread = False
 
     def __enter__(self) -> "Watch":
+        self.stop.between_steps()
         return self
 
     def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:

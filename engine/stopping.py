@@ -19,22 +19,27 @@ class Stopped(SystemExit):
 
 
 class StopRequest:
-    """Whether a signal has asked to stop.
+    """Whether a signal has asked to stop. Until `between_steps`, and in what is done `at_once`, it stops where it is.
 
     >>> with StopRequest() as request:
+    ...     request.between_steps()
     ...     for batch in batches:
     ...         request.check()  # raises Stopped
     """
 
     def __init__(self) -> None:
         self.signal: int | None = None
-        self._at_once = False
+        self._at_once = True
         self._handlers: dict[int, object] = {}
 
     def check(self) -> None:
         """Raise `Stopped` if a signal has come."""
         if self.signal is not None:
             raise Stopped(self.signal)
+
+    def between_steps(self) -> None:
+        """From now on a signal only leaves its mark, for `check` to find."""
+        self._at_once = False
 
     @contextmanager
     def at_once(self) -> Iterator[None]:

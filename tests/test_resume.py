@@ -2,8 +2,10 @@
 
 import functools
 import json
+import os
 import signal
 import sys
+import time
 
 import pytest
 import torch
@@ -148,6 +150,22 @@ def test_a_signal_ends_a_run_in_peace(tmp_path, whole, name, training):
     train_in(folder, params)
     assert_same(folder, whole(params))
     assert read(folder, "status.json")["state"] == "finished"
+
+
+def test_a_signal_before_the_first_step_stops_at_once_and_leaves_nothing(tmp_path):
+    folder = tmp_path / "stopped"
+    train_in(folder, SHORT, 128 + signal.SIGINT, interrupt_loading)
+    assert set(contents(folder)) == {"params.json"}
+
+
+def interrupt_loading():
+    from tests.projects.noisy import data_loader
+
+    def never(*arguments):
+        os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(60)
+
+    data_loader.points = never
 
 
 def test_a_second_signal_stops_at_once(tmp_path):
