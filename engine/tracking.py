@@ -116,13 +116,12 @@ class Board:
                     old.unlink()
             self._writer = self._new_writer()
             for row in self.history:
-                self._add_row(row)
+                _add_row(self._writer, row)
         return self._writer
 
     def add_epoch(self, row: Values) -> None:
         """The line of an epoch in `metrics.jsonl` as points of curves, grouped by metric: `loss/train`, `loss/val`."""
-        self.writer  # noqa: B018  (the epochs before it come first)
-        self._add_row(row)
+        _add_row(self.writer, row)
 
     def add_images(self, batch: Any, most: int = 32) -> None:
         """A grid of the images in a batch, as the network sees them; nothing if it holds no images `(B, 1|3, H, W)`."""
@@ -150,10 +149,10 @@ class Board:
 
         return SummaryWriter(str(self.folder), filename_suffix=suffix)
 
-    def _add_row(self, row: Values) -> None:
-        assert self._writer is not None
-        for key, value in row.items():
-            split, _, name = key.partition("_")
-            if split in ("train", "val"):
-                self._writer.add_scalar(f"{name}/{split}", math.nan if value is None else value, row["epoch"])
-        self._writer.add_scalar("learning_rate", row["learning_rate"], row["epoch"])
+
+def _add_row(writer: "SummaryWriter", row: Values) -> None:
+    for key, value in row.items():
+        split, _, name = key.partition("_")
+        if split in ("train", "val"):
+            writer.add_scalar(f"{name}/{split}", math.nan if value is None else value, row["epoch"])
+    writer.add_scalar("learning_rate", row["learning_rate"], row["epoch"])
