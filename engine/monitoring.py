@@ -134,7 +134,12 @@ class Watch:
         self.check_finite()
         self.monitor, self.mode = choose_monitor(self.params.monitor, self.params.mode, self.state.scores.names)
         release_log()
-        record = {"params": self.params.effective(), "device": self.device}
-        self.experiment.begin(
-            {**record, **provenance(self.params.task, Path(self.params.data_dir))}, self.state.learned
-        )
+        record = {
+            "params": self.params.effective(),
+            "device": self.device,
+            "monitor": self.monitor,
+            "mode": self.mode,
+            "parameters": sum(parameter.numel() for parameter in self.state.model.parameters()),
+            **provenance(self.params.task, Path(self.params.data_dir)),
+        }
+        self.experiment.begin(record, self.state.learned)

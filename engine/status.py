@@ -12,7 +12,7 @@ from typing import Any
 from engine.errors import UserError
 from engine.files import read_json, write_json
 from engine.hyperparameters import Values
-from engine.stopping import Stopped
+from engine.stopping import Pruned, Stopped
 
 HEARTBEAT_SECONDS = 10
 LOST_SECONDS = 60  # without a heartbeat
@@ -109,10 +109,9 @@ class Status:
         try:
             yield
         except BaseException as error:
-            stopped = isinstance(error, Stopped | KeyboardInterrupt)
-            reason = error.reason if isinstance(error, Stopped) else f"{type(error).__name__}: {error}"
             if self._facts:
-                self.write("interrupted" if stopped else "failed", reason=reason)
+                state, reason = _ending(error)
+                self.write(state, reason=reason)
             raise
         self.write("finished", reason=None)
 
@@ -132,3 +131,12 @@ class Status:
         finally:
             ended.set()
             thread.join()
+
+
+def _ending(error: BaseException) -> tuple[str, str]:
+    """The state in which an error leaves a run, and the reason to give for it."""
+    if isinstance(error, Pruned):
+        return "pruned", error.reason
+    if isinstance(error, Stopped):
+        return "interrupted", error.reason
+    return "interrupted" if isinstance(error, KeyboardInterrupt) else "failed", f"{type(error).__name__}: {error}"
