@@ -2,14 +2,17 @@
 
 python evaluate.py --model_dir experiments/base
 python evaluate.py --model_dir experiments/base --split val --restore_file last
+python evaluate.py --parent_dir "experiments/learning_rate/learning_rate=0.001,seed=*"
 """
 
 import argparse
 import itertools
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
-from engine.errors import run
+from engine.comparison import Entry, choose_entries, group_entries
+from engine.errors import UserError, run
 from engine.experiment import Experiment
 from engine.hyperparameters import Params
 
@@ -17,7 +20,9 @@ from engine.hyperparameters import Params
 def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     """The command line; `arguments` stand in for it."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model_dir", default="experiments/base", help="folder of the experiment")
+    which = parser.add_mutually_exclusive_group()
+    which.add_argument("--model_dir", default="experiments/base", help="folder of the experiment")
+    which.add_argument("--parent_dir", metavar="GROUP", help="each experiment in a folder, or in a row of the results")
     parser.add_argument("--data_dir", help="data to evaluate on, if not what it was trained on")
     parser.add_argument("--restore_file", default="best", help="checkpoint: best, last, or a path")
     parser.add_argument("--split", default="test", help="which part of the data: test, val, train")
@@ -30,10 +35,25 @@ def read_params(options: argparse.Namespace) -> tuple[Experiment, Params]:
     return experiment, experiment.params(data_dir=options.data_dir)
 
 
+def read_members(options: argparse.Namespace) -> list[Entry]:
+    """The experiments of the group, in the order of their names."""
+    entries = choose_entries(Path(options.parent_dir))
+    if not any(entry.has_run for entry in entries):
+        raise UserError(f"{options.parent_dir}: no experiment has been run here")
+    return entries
+
+
+def check(options: argparse.Namespace) -> None:
+    """Raise `UserError` for arguments or params that are wrong."""
+    read_members(options) if options.parent_dir else read_params(options)
+
+
 if __name__ == "__main__":  # wrong arguments and params end here, before the seconds that importing torch takes
-    run(lambda: read_params(parse_arguments()))
+    run(lambda: check(parse_arguments()))
 
 import logging
+import sys
+import traceback
 
 import torch
 from torch import nn
@@ -46,8 +66,9 @@ from engine.metrics import Scores
 from engine.nested import as_pair
 from engine.predictions import Predictions, default_predict
 from engine.randomness import seed_everything
+from engine.statistics import summarize
 from engine.task import Task, fetch_batches, load_task
-from engine.tracking import release_log, score_line, set_logger
+from engine.tracking import TerminalLog, release_log, score_line, set_logger
 
 
 def forward(task: Task, model: nn.Module, batch: Any, params: Params) -> tuple[Any, Any, Any]:
@@ -88,35 +109,91 @@ def evaluate(
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Evaluate the checkpoint of an experiment, and leave metrics, predictions and report in its folder."""
+    """Evaluate the checkpoint of an experiment, or of each in a group."""
     options = parse_arguments(arguments)
+    if options.parent_dir:
+        evaluate_group(options)
+        return
     experiment, params = read_params(options)
     set_logger(experiment.file("evaluate.log"))
-    checkpoint_path = experiment.checkpoint(options.restore_file)
+    evaluate_experiment(experiment, params, options.restore_file, options.split)
+    print(f"Next: compare experiments with  python synthesize_results.py --parent_dir {experiment.folder.parent}")
+
+
+def evaluate_experiment(experiment: Experiment, params: Params, restore_file: str, split: str) -> dict[str, float]:
+    """Evaluate a checkpoint on a split, and leave metrics, predictions and report in the experiment's folder."""
+    checkpoint_path = experiment.checkpoint(restore_file)
     checkpoint = read_checkpoint(checkpoint_path)
     params.provide(**checkpoint.get("learned", {}))
 
     device = choose_device(params.device, params.precision, params.channels_last, params.threads)
     params.provide(cuda=device.device.type == "cuda")
-    logging.info(f"Evaluating {checkpoint_path} on {options.split}, on {device}")
+    logging.info(f"Evaluating {checkpoint_path} on {split}, on {device}")
     task = load_task(params.task, params)
-    batches = fetch_batches(task, [options.split], params, device)[options.split]
+    batches = fetch_batches(task, [split], params, device)[split]
     if isinstance(batches, TensorBatches):
         batches.shuffle = False  # the order of its names
     model = device.place(task.Net(params))
     load_weights(model, checkpoint["state_dict"], checkpoint_path)
 
     release_log()
-    predictions = Predictions(options.split, batches, params, task.predict or default_predict)
+    predictions = Predictions(split, batches, params, task.predict or default_predict)
     with torch_errors_explained(params.batch_size):
         scores = evaluate(model, batches, task, params, device, predictions)
     predictions.finish()
-    logging.info(f"- {options.split}: {score_line(scores) or 'no labels, only predictions'}")
-    experiment.record_evaluation(options.split, checkpoint_path, scores)
-    predictions.write(experiment.file(f"predictions_{options.split}.csv"))
+    logging.info(f"- {split}: {score_line(scores) or 'no labels, only predictions'}")
+    experiment.record_evaluation(split, checkpoint_path, scores)
+    predictions.write(experiment.file(f"predictions_{split}.csv"))
     if scores and task.report is not None:
         task.report(predictions, experiment.folder)
-    print(f"Next: compare experiments with  python synthesize_results.py --parent_dir {experiment.folder.parent}")
+    return scores
+
+
+def evaluate_group(options: argparse.Namespace) -> None:
+    """Evaluate each finished experiment of a group, a line for each; one that cannot be is no end for the others."""
+    entries, found, failed = read_members(options), {}, []
+    for entry in entries:
+        if entry.state not in ("finished", None) or not entry.has_run:
+            print(f"{entry.name}: left out: {entry.state or 'not run'}")
+            continue
+        try:
+            scores = evaluate_member(entry, options)
+        except Exception as error:
+            if not isinstance(error, UserError):
+                traceback.print_exc()
+            print(f"{entry.name}: not evaluated: {' '.join(str(error).split())}", file=sys.stderr, flush=True)
+            failed.append(entry.name)
+        else:
+            found[entry.name] = scores
+            print(f"{entry.name}: {score_line(scores) or 'no labels, only predictions'}", flush=True)
+    for line in group_lines(entries, found):
+        print(line)
+    folder = options.parent_dir if Path(options.parent_dir).is_dir() else Path(options.parent_dir).parent
+    print(f"Next: compare experiments with  python synthesize_results.py --parent_dir {folder}")
+    if failed:
+        raise UserError(f"{len(failed)} of {len(failed) + len(found)} could not be evaluated: {', '.join(failed)}")
+
+
+def evaluate_member(entry: Entry, options: argparse.Namespace) -> dict[str, float]:
+    """Evaluate one experiment of a group; what it has to say goes to its log, and only warnings to the terminal."""
+    experiment = Experiment(entry.folder)
+    params = experiment.params(data_dir=options.data_dir)
+    set_logger(experiment.file("evaluate.log"))
+    for handler in logging.getLogger().handlers:
+        if isinstance(handler, TerminalLog):
+            handler.setLevel(logging.WARNING)
+    return evaluate_experiment(experiment, params, options.restore_file, options.split)
+
+
+def group_lines(entries: Sequence[Entry], scores: dict[str, dict[str, float]]) -> Iterator[str]:
+    """Mean and standard deviation over each set of experiments that differ only in seed or fold."""
+    for group in group_entries(entry for entry in entries if entry.name in scores):
+        rows = [scores[entry.name] for entry in group.entries]
+        if len(rows) > 1:
+            shared = [name for name in rows[0] if all(name in row for row in rows)]
+            summaries = {name: summarize([row[name] for row in rows]) for name in shared}
+            told = (f"{name} {summary.mean:.4g} ± {summary.deviation:.2g}" for name, summary in summaries.items())
+            yield f"{group.name}, mean ± standard deviation of {len(rows)}: {', '.join(told)}"
 
 
 if __name__ == "__main__":

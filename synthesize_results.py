@@ -1,62 +1,124 @@
 """Compare experiments in one table.
 
     python synthesize_results.py --parent_dir experiments
+    python synthesize_results.py --parent_dir experiments --sort loss --columns learning_rate accuracy
+    python synthesize_results.py --parent_dir experiments --report
+    python synthesize_results.py --diff experiments/base experiments/wide
 
-A row per experiment at any depth: the hyperparameters in which they differ, the best validation scores, and the test
-scores of those that have been evaluated. The table is written to results.md in the same folder.
+A row per experiment at any depth; those that differ only in seed or fold are one row, with mean and spread. The whole
+table is written to results.md and results.csv in the same folder.
 """
 
 import argparse
-from collections.abc import Sequence
+import io
+import os
+import shutil
+import sys
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from shlex import quote
 
-from tabulate import tabulate
-
-from engine.errors import UserError, run
-from engine.experiment import Experiment
+from engine.comparison import Entry, Group, group_entries, read_entries
+from engine.difference import difference, find_entry
+from engine.errors import DiskError, UserError, run
 from engine.files import replacing
-from engine.hyperparameters import Values
+from engine.layout import csv_text, json_text, latex, markdown, terminal_text
+from engine.table import Table, make_table
+
+FORMATS = ("table", "markdown", "csv", "json", "latex")
 
 
 def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     """The command line; `arguments` stand in for it."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--parent_dir", default="experiments", help="folder whose experiments to compare")
-    return parser.parse_args(arguments)
+    parser.add_argument("--sort", metavar="COLUMN", help="best rows first in this column; else in what runs watch")
+    parser.add_argument("--no_group", action="store_true", help="a row for each seed and fold")
+    parser.add_argument("--columns", nargs="+", metavar="COLUMN", default=[], help="show these; params, too")
+    parser.add_argument("--format", choices=FORMATS, default="table", help="what to print")
+    parser.add_argument("--report", action="store_true", help="write report.html: table, curves, search, provenance")
+    parser.add_argument("--diff", nargs=2, metavar=("A", "B"), help="tell what two experiments differ in")
+    options = parser.parse_args(arguments)
+    options.columns = [name for names in options.columns for name in names.split(",") if name]
+    return options
 
 
-def find_experiments(parent: Path) -> list[Experiment]:
-    """Every folder below `parent` in which something was run; those that were moved aside are left out."""
-    folders = {path.parent for path in parent.rglob("status.json") if ".old" not in path.parts}
-    return [Experiment(folder) for folder in sorted(folders)]
+def find_entries(parent: Path) -> list[Entry]:
+    """The experiments to compare. Raises `UserError` where there are none, and says how to get some."""
+    if not parent.is_dir():
+        raise UserError(f"{parent}: no such folder; --parent_dir is the folder that your experiments are in")
+    entries = read_entries(parent)
+    if not entries and (parent / "search.json").is_file():
+        raise UserError(f"{parent}: nothing has been run here; python search_hyperparams.py --parent_dir {parent}")
+    if not entries:
+        command = f"python train.py --model_dir {parent}/first --from experiments/base"
+        raise UserError(f"{parent}: no experiment has been run here; {command}")
+    return entries
 
 
-def make_row(experiment: Experiment, parent: Path) -> Values:
-    """What the table says of one experiment; a file that cannot be read is a remark on its row."""
-    row: Values = {"experiment": experiment.folder.relative_to(parent).as_posix()}
+def write_files(table: Table, parent: Path) -> list[Path]:
+    """Keep the whole table beside the experiments; where nothing can be written, a warning will do."""
+    written = []
+    for name, text in (("results.md", markdown(table)), ("results.csv", csv_text(table))):
+        try:
+            with replacing(parent / name) as file:
+                file.write(text.encode("utf-8", errors="backslashreplace"))
+            written.append(parent / name)
+        except DiskError as error:
+            print(f"warning: {error}", file=sys.stderr)
+    return written
+
+
+def as_text(table: Table, options: argparse.Namespace) -> str:
+    """What to print of the table."""
+    if options.format == "table":
+        width = shutil.get_terminal_size(fallback=(0, 0)).columns  # 0: no terminal, so any width will do
+        return terminal_text(table, options.columns, width or None)
+    if options.format == "json":
+        return json_text(table)
+    return {"markdown": markdown, "csv": csv_text, "latex": latex}[options.format](table, options.columns)
+
+
+def farewell(table: Table, parent: Path, files: Sequence[Path]) -> Iterator[str]:
+    """Where the table lies, and what one would type next."""
+    if files:
+        yield f"Written: {', '.join(map(str, files))}"
+    yield f"Next: curves, provenance, search  python synthesize_results.py --parent_dir {quote(str(parent))} --report"
+    first = table.groups[0]
+    if first.entries[0].val and not any(entry.test for entry in first.entries):
+        is_one = len(first.entries) == 1
+        option, path = ("--model_dir", first.entries[0].folder) if is_one else ("--parent_dir", parent / first.name)
+        yield f"      test the first row           python evaluate.py {option} {quote(str(path))}"
+
+
+def show(text: str) -> None:
+    """Print to the end, or as far as somebody reads."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")  # a terminal may lack letters that names have
     try:
-        row.update(experiment.run().get("params", {}))
-        row.update({f"val {name}": value for name, value in experiment.best_scores().items()})
-        row.update({f"test {name}": value for name, value in experiment.test_scores().items()})
-        row["state"] = experiment.status.shown()
-    except UserError as error:
-        row["state"] = f"unreadable: {error}"
-    return row
+        print(text, flush=True)
+    except BrokenPipeError:  # of `| head`; Python would complain once more when it ends
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Print the table of all experiments below a folder, and write it there."""
-    parent = Path(parse_arguments(arguments).parent_dir)
-    rows = [make_row(experiment, parent) for experiment in find_experiments(parent)]
-    if not rows:
-        raise UserError(f"{parent}: no experiment has been run here; python train.py --model_dir {parent}/base")
-    names = list(dict.fromkeys(name for row in rows for name in row))
-    told = [name for name in names if name == "state" or len({repr(row.get(name)) for row in rows}) > 1]
-    columns = [name for name in names if name in told or name.startswith(("experiment", "val ", "test "))]
-    table = [[row.get(name) for name in columns] for row in rows]
-    print(tabulate(table, columns, floatfmt=".4g"))
-    with replacing(parent / "results.md") as file:
-        file.write((tabulate(table, columns, floatfmt=".4g", tablefmt="pipe") + "\n").encode())
+    """Compare the experiments below a folder, or two of them."""
+    options = parse_arguments(arguments)
+    parent = Path(options.parent_dir)
+    if options.diff:
+        show(difference(*(find_entry(parent, name) for name in options.diff)))
+        return
+    entries = find_entries(parent)
+    if options.report:
+        from engine.report import write_report  # plotly and Optuna are slow to import
+
+        show(f"Written: {write_report(parent, entries)}")
+        return
+    groups = [Group([entry]) for entry in entries] if options.no_group else group_entries(entries)
+    table = make_table(groups, options.sort, options.columns)
+    files = write_files(table, parent)
+    text = as_text(table, options)
+    show("\n".join([text, "", *farewell(table, parent, files)]) if options.format == "table" else text.rstrip("\n"))
 
 
 if __name__ == "__main__":

@@ -95,8 +95,9 @@ def test_it_trains_evaluates_and_is_in_the_table(run, project):
     assert {f"val_{name}" for name in test_scores} == {name for name in rows[0] if name.startswith("val_")}
 
     synthesize_results.main(["--parent_dir", str(folder.parent)])
-    columns, _, *lines = (line.split("|")[1:-1] for line in (folder.parent / "results.md").read_text().splitlines())
-    (row,) = (dict(zip(map(str.strip, columns), line, strict=True)) for line in lines if line[0].strip() == "base")
+    with (folder.parent / "results.csv").open(encoding="utf-8", newline="") as file:
+        (row,) = csv.DictReader(file)
+    assert row["experiment"] == "base"
     for name, score in test_scores.items():
         assert float(row[f"test {name}"]) == pytest.approx(score, rel=1e-3)
 

@@ -1,0 +1,67 @@
+"""What two experiments differ in: hyperparameters, scores, data, versions, code."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from engine.comparison import Entry, differing, read_entries, read_entry
+from engine.errors import UserError, did_you_mean
+from engine.hyperparameters import Values
+from engine.records import latest_record, read_object
+from engine.revisions import code_difference
+from engine.wording import number_format, param_text
+
+
+def find_entry(parent: Path, name: str) -> Entry:
+    """The experiment at the path `name`, or called so below `parent`."""
+    for folder in (Path(name), parent / name):
+        entry = read_entry(folder)
+        if entry is not None:
+            return entry
+    names = [entry.name for entry in read_entries(parent)]
+    raise UserError(f"{name}: no experiment is there, nor below {parent}{did_you_mean(name, names)}")
+
+
+def difference(one: Entry, other: Entry) -> str:
+    """All that two experiments differ in, in sections; where nothing differs, it says so."""
+    remarks: list[str] = []
+    records = [latest_record(read_object(entry.folder / "run.json", remarks)) for entry in (one, other)]
+    sections = {
+        "Hyperparameters": _values_table(one.params, other.params),
+        "Scores": _score_table(one, other),
+        "Data": _values_table(*(record.get("data") or {} for record in records)),
+        "Versions and machine": _values_table(*(_surroundings(record) for record in records)),
+        "Code": code_difference(*records),
+    }
+    lines = [f"A  {one.folder}", f"B  {other.folder}", *(f"Caution: {remark}" for remark in remarks)]
+    for title, text in sections.items():
+        lines += ["", f"{title}: the same" if not text else f"{title}:\n{text}"]
+    return "\n".join(lines)
+
+
+def _values_table(one: Values, other: Values) -> str:
+    keys = differing([one, other])
+    return _grid([[key, param_text(one.get(key)), param_text(other.get(key))] for key in keys], ["", "A", "B"])
+
+
+def _score_table(one: Entry, other: Entry) -> str:
+    """Each score of both, those that are equal too, as soon as one is not."""
+    rows = []
+    for split, a, b in (("val", one.val, other.val), ("test", one.test, other.test)):
+        for name in dict.fromkeys([*a, *b]):
+            before, after = a.get(name), b.get(name)
+            style = number_format([before, after])
+            change = f"{after - before:+{style}}" if before is not None and after is not None else ""
+            texts = ["" if score is None else f"{score:{style}}" for score in (before, after)]
+            rows.append([f"{split} {name}", *texts, change])
+    return _grid(rows, ["", "A", "B", "B - A"]) if (one.val, one.test) != (other.val, other.test) else ""
+
+
+def _grid(rows: Sequence[Sequence[str]], headers: Sequence[str]) -> str:
+    from tabulate import tabulate
+
+    return tabulate(rows, headers, disable_numparse=True) if rows else ""
+
+
+def _surroundings(record: Values) -> Values:
+    """What the code ran on and with."""
+    return {**(record.get("versions") or {}), "device": record.get("device"), "system": record.get("system")}
