@@ -1,0 +1,71 @@
+"""One page that shows everything about the experiments below a folder, to be sent around and opened anywhere."""
+
+import base64
+import gzip
+import hashlib
+import html
+import json
+import re
+from collections.abc import Sequence
+from functools import cache
+from pathlib import Path
+
+from engine.comparison import Entry
+from engine.files import replacing, without_nan
+from engine.hyperparameters import Values
+from engine.report.content import make_content, page_title
+
+HERE = Path(__file__).parent
+SCRIPTS = ("table.js", "figures.js", "facts.js")
+
+
+def write_report(parent: Path, entries: Sequence[Entry]) -> Path:
+    """Write `report.html` about these experiments into `parent`; it needs nothing but itself."""
+    path = parent / "report.html"
+    page = make_page(parent, entries)
+    with replacing(path) as file:
+        file.write(page.encode("utf-8", errors="replace"))  # of a file name that is no text
+    return path
+
+
+def make_page(parent: Path, entries: Sequence[Entry]) -> str:
+    """The whole page; what it may run is told to the browser by hash, and that it may load nothing at all."""
+    script = "\n".join(_read(name) for name in SCRIPTS)
+    plotly, plotly_hash = packed_plotly()
+    policy = (
+        "default-src 'none'; base-uri 'none'; form-action 'none'; img-src data: blob:; style-src 'unsafe-inline'; "
+        f"script-src {_hashed(script)} {plotly_hash}"
+    )
+    parts = {
+        "policy": policy,
+        "title": html.escape(page_title(parent)),
+        "style": _read("style.css"),
+        "data": as_script_data(make_content(parent, entries)),
+        "plotly": plotly,
+        "script": script,
+    }
+    return re.sub(r"\{\{(\w+)\}\}", lambda place: parts[place[1]], _read("page.html"))
+
+
+@cache
+def packed_plotly() -> tuple[str, str]:
+    """The program that draws the figures, packed to less than half its size, and its hash."""
+    from plotly.offline import get_plotlyjs
+
+    source = get_plotlyjs()
+    return base64.b64encode(gzip.compress(source.encode(), mtime=0)).decode(), _hashed(source)
+
+
+def _read(name: str) -> str:
+    return (HERE / name).read_text(encoding="utf-8")
+
+
+def _hashed(script: str) -> str:
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    return f"'sha256-{digest}'"
+
+
+def as_script_data(content: Values) -> str:
+    """JSON that stays inside its `<script>`: no `<` that could end it, no letter beyond ASCII."""
+    text = json.dumps(without_nan(content), allow_nan=False, separators=(",", ":"))
+    return text.replace("<", "\\u003c")

@@ -1,0 +1,92 @@
+// What stands around the table: the summary, warnings, pictures, where each result comes from, looks at the test split.
+
+const SECTIONS = [["experiments", "Table"], ["curves", "Curves"], ["hyperparameters", "Hyperparameters"], ["time", "Time"],
+  ["pictures", "Pictures"], ["provenance", "Provenance"], ["looks", "Test split"]];
+
+function note(text) {
+  return element("p", { class: "note" }, text);
+}
+
+function showHeader() {
+  document.querySelector("h1").textContent = report.title;
+  find("summary").textContent = report.summary;
+  find("best").textContent = report.best;
+  document.querySelector("nav").append(...SECTIONS.map(([id, name]) => element("a", { href: `#${id}` }, name)));
+}
+
+function showWarnings() {
+  find("warnings").append(...report.warnings.map(({ title, text, items }) =>
+    element("div", { class: "warning", role: "note" }, element("strong", {}, title), ` ${text}`,
+      items.length ? element("ul", {}, items.map((item) => element("li", {}, item))) : null)));
+}
+
+function pickedEntries() {
+  const indexes = new Set(pickedRows().flatMap(({ row }) => row.members));
+  return [...indexes].map((index) => report.entries[index]);
+}
+
+// Pictures
+
+function showPictures() {
+  const shots = pickedEntries().filter((entry) => entry.pictures.length);
+  const others = entryRows.filter((row) => row.pictures.length && !picked.has(row.key) && !pickedEntries().includes(report.entries[row.members[0]]));
+  const content = shots.map((entry) => element("div", { class: "shots" }, entry.pictures.map((picture) => element("figure", {},
+    element("figcaption", {}, `${entry.cells[0]}: ${picture.name}`),
+    element("img", { src: `data:image/png;base64,${picture.data}`, alt: `${picture.name} of ${entry.cells[0]}` })))));
+  find("pictures-content").replaceChildren(...content, ...notesOnPictures(shots.length, others));
+}
+
+function notesOnPictures(count, others) {
+  const notes = report.pictures_left_out ? [note(report.pictures_left_out)] : [];
+  if (!count && !others.length) notes.unshift(note("None yet: evaluate.py leaves them in the folder of an experiment."));
+  if (!others.length) return notes;
+  const buttons = others.slice(0, 12).map((row) => element("button", { type: "button", click: () => toggle(row.key) }, nameOfRow(row)));
+  const more = others.length > 12 ? ` (and ${others.length - 12} more: pick them in the table)` : "";
+  return [...notes, element("div", { class: "picks note" }, count ? "Also of: " : "None of the picked rows has any. There are some of: ", buttons, more)];
+}
+
+// Where the results come from
+
+function showProvenance() {
+  const open = new Set([...document.querySelectorAll("#provenance-content details[open]")].map((node) => node.dataset.name));
+  const blocks = pickedRows().map(({ row, color }) => row.members.map((index) => provenanceOf(report.entries[index], color, open)));
+  find("provenance-content").replaceChildren(...(picked.size ? blocks.flat() : [note("Pick rows in the table to see their commit, patch, versions, data and command here.")]));
+}
+
+function provenanceOf(entry, color, open) {
+  const name = String(entry.cells[0]);
+  const swatch = element("span", { class: "swatch", style: `--color: ${color}` });
+  const facts = Object.entries(entry.facts).flatMap(([title, text]) => [element("dt", {}, title), element("dd", {}, text)]);
+  const sources = entry.sources.map(([title, number]) => {
+    const text = element("pre", {}, report.texts[number]);
+    return element("details", {}, element("summary", {}, title), text);
+  });
+  const content = facts.length ? [element("dl", {}, facts), ...sources] : [note("Nothing is on record: no readable run.json.")];
+  return element("details", { "data-name": name, open: open.has(name) ? "" : null }, element("summary", {}, swatch, name), content);
+}
+
+// The test split
+
+function showLooks() {
+  const headings = ["when", "experiment", "split", "checkpoint", "scores"];
+  const cells = report.looks.map((look) => element("tr", {}, look.map((cell) => element("td", {}, cell))));
+  find("looks").append(note(report.looks_summary));
+  if (!cells.length) return;
+  const head = element("thead", {}, element("tr", {}, headings.map((name) => element("th", { scope: "col" }, name))));
+  const table = element("table", {}, head, element("tbody", {}, cells));
+  find("looks").append(element("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": "Looks at the test split" }, table));
+}
+
+showHeader();
+showWarnings();
+startTable();
+startFigures();
+showLooks();
+document.addEventListener("picked", () => {
+  showPictures();
+  showProvenance();
+});
+for (const key of report.picked_first.map((index) => groupRows[index].key)) picked.set(key, freeColor());
+for (const line of lines.values()) mark(line);
+document.dispatchEvent(new Event("picked"));
+document.documentElement.dataset.ready = "yes";

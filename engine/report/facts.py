@@ -1,0 +1,159 @@
+"""What the report tells of one experiment beyond its row: curves, pictures, and where the result comes from."""
+
+import base64
+import hashlib
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+from engine.comparison import Entry
+from engine.hyperparameters import Values
+from engine.records import read_object, read_rows
+
+Content = TypeVar("Content")
+LONGEST_TEXT = 200_000  # characters of one patch or file
+PICTURES = ("confusion", "mistakes")
+TOLD = ("command", "started", "device", "system")
+
+
+@dataclass(slots=True)
+class Facts:
+    """One experiment: its entry in the table, and what else its folder holds."""
+
+    entry: Entry
+    run: Values = field(default_factory=dict)
+    curves: dict[str, list[float | None]] = field(default_factory=dict)
+    pictures: list[Values] = field(default_factory=list)
+    remarks: list[str] = field(default_factory=list)
+
+    def part(self, name: str, kind: type[Content]) -> Content:
+        """A part of `run.json`; an empty one where it is missing, or of another kind than it should be."""
+        value = self.run.get(name)
+        return value if isinstance(value, kind) else kind()
+
+    @property
+    def records(self) -> list[Values]:
+        """What was recorded at the first start and at each continuation."""
+        return [self.run, *(record for record in self.part("continued", list) if isinstance(record, dict))]
+
+
+def read_facts(entry: Entry) -> Facts:
+    """Read a folder; what is damaged is a remark."""
+    facts, damaged = Facts(entry), list[str]()
+    if (entry.folder / "run.json").is_file():
+        facts.run = read_object(entry.folder / "run.json", damaged)
+    if (entry.folder / "metrics.jsonl").is_file():
+        facts.curves = curves(read_rows(entry.folder / "metrics.jsonl", damaged))
+    facts.remarks = [entry.remark] if entry.remark else []
+    facts.remarks += [remark for remark in damaged if remark not in entry.remark]
+    return facts
+
+
+def number(value: Any) -> float | None:
+    """The value if it is a finite number, else None."""
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    return value if is_number and math.isfinite(value) else None
+
+
+def curves(rows: Sequence[Values]) -> dict[str, list[float | None]]:
+    """The columns of `metrics.jsonl` that hold numbers: a value or None per epoch, to the six digits that one sees."""
+    columns = {}
+    for name in dict.fromkeys(name for row in rows for name in row):
+        values = [number(row.get(name)) for row in rows]
+        if any(value is not None for value in values):
+            columns[name] = [None if value is None else float(f"{value:.6g}") for value in values]
+    return columns
+
+
+# Where the result comes from
+
+
+def described(facts: Facts) -> dict[str, str]:
+    """What `run.json` says of the origin of a result, in words, by title."""
+    if not facts.run:
+        return {}
+    told = {name: str(facts.run[name]) for name in TOLD if facts.run.get(name) is not None}
+    told["commit"] = str(facts.part("git", dict).get("commit") or "none: not in a git repository")
+    versions, code, data = (facts.part(name, dict) for name in ("versions", "code", "data"))
+    if versions:
+        told["versions"] = ", ".join(f"{name} {version}" for name, version in versions.items())
+    if code:
+        told["task code"] = f"{', '.join(map(str, code))}; fingerprint {fingerprint(code)}"
+    if data:
+        told["data"] = f"{data.get('files')} files, {data.get('bytes')} bytes; sha256 {data.get('sha256')}"
+    for place, record in enumerate(facts.records[1:], start=1):
+        told[f"continued {place}"] = f"{record.get('started')}: {record.get('command')}"
+    return told
+
+
+def sources(facts: Facts) -> list[tuple[str, str]]:
+    """The code that was in no commit when the run began or went on: title and text."""
+    texts = []
+    for place, record in enumerate(facts.records):
+        git = record.get("git")
+        when = f", continued {place}" if place else ""
+        if isinstance(git, dict) and git.get("patch"):
+            texts.append((f"Patch{when}: what differed from the commit", _shortened(git["patch"])))
+        if isinstance(git, dict) and isinstance(git.get("untracked"), dict):
+            texts += [(f"{name}{when}: not in git", _shortened(text)) for name, text in git["untracked"].items()]
+    return texts
+
+
+def _shortened(text: Any) -> str:
+    text = str(text)
+    if len(text) <= LONGEST_TEXT:
+        return text
+    return f"{text[:LONGEST_TEXT]}\n… {len(text) - LONGEST_TEXT} more characters stand in run.json"
+
+
+def fingerprint(content: Any) -> str:
+    """Twelve letters that stand for a content."""
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:12]
+
+
+def origin(facts: Facts, kind: str) -> str | None:
+    """A fingerprint of what must be equal for results to be comparable: their `code`, `data`, `versions` or `git`.
+
+    A run that went on with other code than it began with equals only those that did the same.
+    """
+    if not any(record.get(kind) for record in facts.records):
+        return None
+    return fingerprint(list(dict.fromkeys(fingerprint(record.get(kind)) for record in facts.records)))
+
+
+def looks(facts: Facts) -> list[list[str]]:
+    """Each evaluation on a split that no run sees by itself: when, experiment, split, checkpoint, scores."""
+    found = []
+    for look in facts.part("evaluations", list):
+        if isinstance(look, dict) and look.get("split") not in ("train", "val"):
+            when, split, checkpoint = (str(look.get(name, "")) for name in ("at", "split", "checkpoint"))
+            found.append([when.replace("T", " "), facts.entry.name, split, checkpoint, _in_words(look.get("scores"))])
+    return found
+
+
+def _in_words(scores: Any) -> str:
+    items = scores.items() if isinstance(scores, dict) else ()
+    return ", ".join(f"{name} {value:.4g}" if number(value) is not None else f"{name} {value}" for name, value in items)
+
+
+# Pictures
+
+
+def add_pictures(facts: Facts, room: int) -> tuple[int, int]:
+    """Take in the pictures that fit into so many bytes; returns the bytes left, and how many did not fit."""
+    left_out = 0
+    for path in (path for kind in PICTURES for path in sorted(facts.entry.folder.glob(f"{kind}_*.png"))):
+        try:
+            size = path.stat().st_size
+            if size > room:
+                left_out += 1
+                continue
+            data = base64.b64encode(path.read_bytes()).decode()
+        except OSError as error:
+            facts.remarks.append(f"{path.name} cannot be read ({error.strerror})")
+            continue
+        room -= size
+        facts.pictures.append({"name": path.stem.replace("_", " on ", 1), "data": data})
+    return room, left_out

@@ -1,0 +1,227 @@
+// The figures, drawn by plotly: unpacked from this page when the first of them comes into view.
+
+const drawn = new Map(); // the element of a figure -> what draws it, once it was in view
+const CONFIG = { displaylogo: false, responsive: true, modeBarButtons: [["toImage", "resetScale2d"]] };
+const BAND_OPACITY = 0.16;
+let loading = null;
+
+function loadPlotly() {
+  loading ??= unpack(find("plotly").textContent).then((source) => document.head.append(element("script", {}, source)));
+  return loading;
+}
+
+async function unpack(base64) {
+  const bytes = Uint8Array.from(atob(base64), (letter) => letter.charCodeAt(0));
+  return new Response(new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip"))).text();
+}
+
+/** Draw a figure when it comes into view, and from then on whenever `redraw` is called for it. */
+function whenVisible(node, draw) {
+  const watcher = new IntersectionObserver((seen) => {
+    if (!seen.some((one) => one.isIntersecting)) return;
+    watcher.disconnect();
+    drawn.set(node, draw);
+    redraw(node);
+  }, { rootMargin: "300px" });
+  watcher.observe(node);
+}
+
+async function redraw(node) {
+  if (!drawn.has(node)) return;
+  try {
+    await loadPlotly();
+  } catch {
+    node.replaceChildren(element("p", { class: "note" }, "Drawing needs a browser that can unpack gzip: any since 2023."));
+    return;
+  }
+  const { traces, layout, empty, clicked } = drawn.get(node)();
+  if (empty) {
+    if (node.data) Plotly.purge(node);
+    node.replaceChildren(element("p", { class: "note" }, empty));
+    return;
+  }
+  const first = !node.data;
+  if (first) node.replaceChildren();
+  await Plotly.react(node, traces, themed(layout, node), CONFIG);
+  if (first && clicked) node.on("plotly_click", ({ points }) => clicked(points[0]));
+  node.dataset.drawn = "yes";
+}
+
+/** A layout in the colors of the place where it is drawn, light or dark. */
+function themed(layout, node) {
+  const style = getComputedStyle(node);
+  const color = (name) => style.getPropertyValue(name).trim();
+  const axis = { gridcolor: color("--grid"), linecolor: color("--line"), zerolinecolor: color("--line"), automargin: true };
+  const hoverlabel = { bgcolor: color("--raised"), bordercolor: color("--line"), font: { color: color("--ink") }, namelength: -1 };
+  return {
+    ...layout, modebar: { bgcolor: "rgba(0,0,0,0)", color: color("--soft"), activecolor: color("--ink") }, paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)", hoverlabel,
+    font: { family: "system-ui, sans-serif", size: 13, color: color("--ink") },
+    xaxis: { ...axis, ...layout.xaxis }, yaxis: { ...axis, ...layout.yaxis },
+  };
+}
+
+/** Text for plotly, which would take `<b>`, `<a href>` and `&lt;` in it for markup. */
+function plain(text) {
+  return String(text).replace(/\s+/g, " ").replace(/&/g, "&amp;").replace(/</g, "&lt;");
+}
+
+function cut(text, longest = 60) {
+  return text.length > longest ? `${text.slice(0, longest - 1)}…` : text;
+}
+
+function nameOfRow(row) {
+  return String(row.cells[0]);
+}
+
+function faded(color, opacity) {
+  return color + Math.round(opacity * 255).toString(16).padStart(2, "0");
+}
+
+function pickedRows() {
+  return [...picked].map(([key, number]) => ({ row: rowsByKey.get(key), color: COLORS[number % COLORS.length] }));
+}
+
+// Learning curves
+
+function namesOfCurves() {
+  const names = new Set();
+  for (const entry of report.entries) {
+    for (const key of Object.keys(entry.history)) if (key !== "epoch" && key !== "seconds") names.add(key.replace(/^(train|val)_/, ""));
+  }
+  return [...names].sort((one, other) => (other === report.monitor) - (one === report.monitor));
+}
+
+function drawCurves() {
+  const metric = find("metric").value;
+  const parts = ["train", "val"].filter((part) => find(part).checked).map((part) => `${part}_${metric}`);
+  const traces = pickedRows().flatMap((one) => [...parts, metric].flatMap((key) => curvesOf(one, key)));
+  if (!picked.size) return { empty: "Pick rows in the table: a click on a row draws its curves here." };
+  if (!traces.length) return { empty: `None of the picked rows has logged this score (${metric}) yet.` };
+  nameOnce(traces);
+  return {
+    traces,
+    layout: {
+      margin: { t: 12, r: 12, b: 48, l: 56 }, hovermode: "closest", showlegend: true,
+      legend: { orientation: "h", x: 0, y: 1.02, yanchor: "bottom" },
+      xaxis: find("over").value === "epoch" ? { title: { text: "epoch" }, nticks: ticks(traces) } : { title: { text: "seconds of training" } },
+      yaxis: { title: { text: plain(metric) }, type: find("logarithmic").checked ? "log" : "linear" },
+    },
+  };
+}
+
+/** At most one tick per epoch: there is nothing between two. */
+function ticks(traces) {
+  return Math.min(14, Math.max(2, ...traces.map((trace) => trace.x.length)));
+}
+
+/** The lines of one picked row for one logged score: of one run, of each seed, or mean and band. */
+function curvesOf({ row, color }, key) {
+  const runs = row.members.map((index) => report.entries[index]).filter((entry) => entry.history[key]);
+  const style = { color, width: 2, dash: key.startsWith("train_") ? "dot" : "solid" };
+  if (runs.length > 1 && find("seeds").value === "band") return bandOf(row, runs, key, style);
+  return runs.map((entry) => {
+    const line = { ...style, width: runs.length > 1 ? 1.2 : 2 };
+    const hover = runs.length > 1 ? entry.cells[0] : nameOfRow(row);
+    return curve(row, entry.history[find("over").value], entry.history[key], line, { text: plain(cut(String(hover), 90)) });
+  });
+}
+
+function curve(row, x, y, line, more = {}) {
+  const few = y.filter((value) => value !== null).length < 2;
+  return {
+    type: "scatter", mode: few ? "markers" : "lines", x, y, line, marker: { color: line.color }, name: plain(cut(nameOfRow(row))),
+    legendgroup: row.key, showlegend: false, hovertemplate: "%{text}<br>%{x}: %{y:.5~g}<extra></extra>", text: plain(nameOfRow(row)), ...more,
+  };
+}
+
+/** Mean over the runs at each epoch, within a band of a standard deviation to either side. */
+function bandOf(row, runs, key, style) {
+  const length = Math.max(...runs.map((entry) => entry.history[key].length));
+  const points = Array.from({ length }, (_, place) => {
+    const over = spread(runs.map((entry) => entry.history[find("over").value]?.[place]));
+    return { x: over.mean, ...spread(runs.map((entry) => entry.history[key][place])) };
+  }).filter((point) => point.n && point.x !== null);
+  const x = points.map((point) => point.x);
+  const edge = (sign, more) => curve(row, x, points.map((point) => point.mean + sign * point.std), { ...style, width: 0 },
+    { mode: "lines", hoverinfo: "skip", hovertemplate: null, ...more });
+  const mean = curve(row, x, points.map((point) => point.mean), style, {
+    customdata: points.map((point) => [point.std, point.n]),
+    hovertemplate: "%{text}<br>%{x}: %{y:.5~g} ± %{customdata[0]:.2~g}, n = %{customdata[1]}<extra></extra>",
+  });
+  return [edge(-1), edge(1, { fill: "tonexty", fillcolor: faded(style.color, BAND_OPACITY) }), mean];
+}
+
+function spread(values) {
+  const known = values.filter((value) => value !== null && value !== undefined);
+  if (!known.length) return { n: 0, mean: null, std: null };
+  const mean = known.reduce((sum, value) => sum + value, 0) / known.length;
+  const squares = known.reduce((sum, value) => sum + (value - mean) ** 2, 0);
+  return { n: known.length, mean, std: known.length > 1 ? Math.sqrt(squares / (known.length - 1)) : 0 };
+}
+
+/** Let each row stand once in the legend, with a solid line where it has one. */
+function nameOnce(traces) {
+  const best = new Map();
+  for (const trace of traces) {
+    const rank = (trace.line.width > 0) + (trace.line.dash === "solid");
+    if (trace.line.width > 0 && rank > (best.get(trace.legendgroup)?.rank ?? 0)) best.set(trace.legendgroup, { trace, rank });
+  }
+  for (const { trace } of best.values()) trace.showlegend = true;
+}
+
+// Score against time
+
+function drawTime() {
+  const points = entryRows.filter((row) => row.seconds !== null && row.score !== null);
+  if (!points.length) return { empty: "No experiment has both a score and a time yet." };
+  const colors = new Map(pickedRows().flatMap(({ row, color }) => row.members.map((index) => [`entry${index}`, color])));
+  const seconds = points.map((row) => row.seconds);
+  const wide = Math.min(...seconds) > 0 && Math.max(...seconds) > 30 * Math.min(...seconds);
+  const gray = getComputedStyle(document.documentElement).getPropertyValue("--soft").trim();
+  const trace = {
+    type: "scatter", mode: "markers", x: seconds, y: points.map((row) => row.score), showlegend: false,
+    customdata: points.map((row) => row.key), text: points.map((row) => plain(cut(nameOfRow(row), 90))),
+    hovertemplate: "%{text}<br>%{y:.5~g} in %{x:.3~s} s<extra></extra>",
+    marker: { size: points.map((row) => (colors.has(row.key) ? 12 : 8)), color: points.map((row) => colors.get(row.key) ?? gray), opacity: 0.75 },
+  };
+  return {
+    traces: [trace],
+    clicked: (point) => toggle(point.customdata),
+    layout: {
+      margin: { t: 12, r: 12, b: 48, l: 56 }, hovermode: "closest",
+      xaxis: { title: { text: "seconds of training" }, type: wide ? "log" : "linear" },
+      yaxis: { title: { text: plain(`val ${report.monitor}`) } },
+    },
+  };
+}
+
+// Hyperparameters
+
+function showStudies() {
+  const section = find("hyperparameters");
+  if (!report.studies.length) section.append(element("p", { class: "note" }, report.no_studies));
+  for (const study of report.studies) {
+    section.append(element("h3", {}, study.title), element("p", { class: "note" }, study.sentence));
+    const figures = [study.parallel, study.importance].filter(Boolean).map((figure) => {
+      const node = element("div", { class: "figure white" });
+      whenVisible(node, () => ({ traces: figure.data, layout: figure.layout }));
+      return node;
+    });
+    section.append(element("div", { class: figures.length > 1 ? "pair" : "" }, figures));
+  }
+}
+
+function startFigures() {
+  find("metric").append(...namesOfCurves().map((name) => element("option", { value: name }, name)));
+  whenVisible(find("curves-figure"), drawCurves);
+  whenVisible(find("time-figure"), drawTime);
+  showStudies();
+  for (const id of ["metric", "over", "seeds", "train", "val", "logarithmic"]) {
+    find(id).addEventListener("change", () => redraw(find("curves-figure")));
+  }
+  document.addEventListener("picked", () => {
+    redraw(find("curves-figure"));
+    redraw(find("time-figure"));
+  });
+  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => [...drawn.keys()].forEach(redraw));
+}

@@ -1,0 +1,103 @@
+"""Whether the experiments of a report may be compared: which of them differ in code, data, versions or device."""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from engine.hyperparameters import Values
+from engine.provenance import describe_data
+from engine.report.facts import Facts, origin
+
+MOST_NAMES = 6  # of one variant
+
+
+class Kind(NamedTuple):
+    """Something that results depend on, and what to say where it differs."""
+
+    name: str  # in run.json
+    title: str
+    consequence: str
+
+
+SAME_LETTER = "Compare scores only between rows with the same letter in the column"
+KINDS = [
+    Kind("code", "versions of the task's code.", f'{SAME_LETTER} "code".'),
+    Kind("data", "sets of data.", f'{SAME_LETTER} "data".'),
+    Kind(
+        "versions", "sets of package versions.", 'The column "versions" tells them apart; scores may differ a little.'
+    ),
+]
+REPOSITORY = Kind(
+    "git",
+    "states of the repository.",
+    "The task's own code is the same, but commit or patch differ: the engine or the scripts may, too.",
+)
+DEVICE = Kind("device", "devices.", "Times and examples per second do not compare between them.")
+
+
+def letters_of(facts: Sequence[Facts]) -> dict[str, dict[str, str]]:
+    """For each kind of which there are several: the letter of each experiment, by name."""
+    found = {}
+    for kind in KINDS:
+        variants = variants_of(facts, kind.name)
+        if len(variants) > 1:
+            found[kind.name] = {one.entry.name: letter for letter, members in variants.items() for one in members}
+    return found
+
+
+def variants_of(facts: Sequence[Facts], kind: str) -> dict[str, list[Facts]]:
+    """The experiments that share an origin, by letter, the most frequent first; those without a record in none."""
+    by_origin: dict[str, list[Facts]] = {}
+    for one in facts:
+        found = origin(one, kind)
+        if found is not None:
+            by_origin.setdefault(found, []).append(one)
+    return {_letter(place): members for place, members in enumerate(sorted(by_origin.values(), key=len, reverse=True))}
+
+
+def _letter(place: int) -> str:
+    return chr(ord("A") + place) if place < 26 else str(place + 1)
+
+
+def warnings_about(facts: Sequence[Facts]) -> list[Values]:
+    """What whoever compares has to know: title, text and items of each warning."""
+    found = [_warning(facts, kind) for kind in KINDS]
+    if found[0] is None:
+        found.append(_warning(facts, REPOSITORY))
+    found.append(_warning(facts, DEVICE))
+    damaged = [f"{one.entry.name}: {'; '.join(one.remarks)}" for one in facts if one.remarks]
+    if damaged:
+        title = f"{len(damaged)} experiments hold files that could not be read."
+        found.append({"title": title, "text": "What could be read of them is shown.", "items": damaged})
+    return [warning for warning in found if warning is not None]
+
+
+def _warning(facts: Sequence[Facts], kind: Kind) -> Values | None:
+    variants = variants_of(facts, kind.name)
+    if len(variants) < 2:
+        return None
+    contents = {letter: members[0].run.get(kind.name) for letter, members in variants.items()}
+    items = [
+        f"{letter}: {_described(kind.name, contents, letter)}, in {len(members)}: {_listed(members)}"
+        for letter, members in variants.items()
+    ]
+    return {"title": f"{len(variants)} {kind.title}", "text": kind.consequence, "items": items}
+
+
+def _described(kind: str, contents: dict[str, Any], letter: str) -> str:
+    """What makes one variant another than the rest, as short as can be."""
+    content = contents[letter]
+    if kind == "data" and isinstance(content, dict):
+        return describe_data({"files": "?", "bytes": "?", **content})
+    if kind == "git" and isinstance(content, dict):
+        return f"commit {str(content.get('commit'))[:10]}{' with a patch' if content.get('patch') else ''}"
+    if kind in ("code", "versions") and isinstance(content, dict):
+        others = [other for other in contents.values() if isinstance(other, dict)]
+        names = sorted(name for name in content if any(other.get(name) != content[name] for other in others))
+        return ", ".join(f"{name} {str(content[name])[:12]}" for name in names) or "changed while it ran"
+    return str(content)
+
+
+def _listed(members: Sequence[Facts]) -> str:
+    names = [one.entry.name for one in members[:MOST_NAMES]]
+    more = f" and {len(members) - MOST_NAMES} more" if len(members) > MOST_NAMES else ""
+    return ", ".join(names) + more
