@@ -1,26 +1,41 @@
-"""Train one experiment per choice of hyperparameters, one after the other.
+"""Search hyperparameters: many experiments, several at a time, each in a folder of its own.
 
     python search_hyperparams.py --parent_dir experiments/learning_rate
+    python search_hyperparams.py --parent_dir experiments/learning_rate --num_trials 40 --num_workers 4
+    python search_hyperparams.py --parent_dir experiments/learning_rate --prepare
 
-The folder's params.json is what all trials share. What varies stands in search.json beside it, as lists of values of
-which every combination is tried: {"space": {"learning_rate": [0.0001, 0.001, 0.01]}}; these three, if it is not there.
-Run it again: trials that are finished stay as they are, the others go on.
+The folder's params.json is what all trials share; what varies stands in search.json beside it. Run it again, and it
+goes on where it was: what is finished stays, what was interrupted goes on, what failed is tried once more.
 """
 
 import argparse
 import itertools
-import subprocess
+import json
+import shutil
+import signal
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from shlex import join, quote
 
+from engine.comparison import group_entries, read_entries
 from engine.errors import UserError, run
 from engine.experiment import Experiment
-from engine.files import read_json
+from engine.files import replacing, write_json
 from engine.hyperparameters import Values, load_params
+from engine.layout import terminal_text
+from engine.live_table import LiveTable
+from engine.space import Search, read_search
+from engine.status import Occupied, alone
+from engine.stopping import Pruned, Stopped, StopRequest
+from engine.table import make_table
+from engine.trials import Trial, Trials, read_curve, rivals
+from engine.workers import Workers
 
-COURSE_SPACE = {"learning_rate": [1e-4, 1e-3, 1e-2]}
+# What a trial imports sooner or later: torch, what its first optimizer needs, TensorBoard, and all of ours.
+WARM = ("torch", "torch._dynamo", "torch.utils.tensorboard", "train", "engine.sampling", "search_hyperparams")
+KILLED = ("SIGKILL", "SIGTERM", "SIGINT")  # from outside; other signals are crashes
+MOST_DRAWS = 100  # for each configuration that is asked for, until one comes that is not there yet
 
 
 def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespace:
@@ -28,42 +43,239 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--parent_dir", default="experiments/learning_rate", help="folder of the search")
     parser.add_argument("--data_dir", help="folder with the data, in place of data_dir in params.json")
-    return parser.parse_args(arguments)
+    parser.add_argument("--num_trials", type=int, help="configurations to try, in place of num_trials in search.json")
+    parser.add_argument("--num_workers", type=int, help="trials at a time; if absent one per GPU, else per CPU core")
+    parser.add_argument("--devices", metavar="cuda:0,cuda:1", help="devices to deal out; if absent all GPUs")
+    parser.add_argument("--prepare", action="store_true", help="only make the folders, for a cluster's own queue")
+    options = parser.parse_args(arguments)
+    if options.num_workers is not None and options.num_workers < 1:
+        parser.error(f"--num_workers must be at least 1, not {options.num_workers}")
+    return options
 
 
-def read_space(parent: Path) -> dict[str, list[Any]]:
-    """What to vary: the values of each hyperparameter. Raises `UserError` for anything but lists."""
-    path = parent / "search.json"
-    space = read_json(path).get("space") if path.is_file() else COURSE_SPACE
-    if not isinstance(space, dict) or not all(isinstance(values, list) and values for values in space.values()):
-        raise UserError(f'{path}: "space" must name hyperparameters with a list of values each')
-    return space
+# Which configurations there are to be
 
 
-def make_trials(parent: Path) -> Iterator[tuple[Experiment, Values]]:
-    """The folder of every trial and what its params.json is to hold; all are checked before the first one starts."""
-    shared, space = read_json(parent / "params.json"), read_space(parent)
-    for choice in itertools.product(*space.values()):
-        varied = dict(zip(space, choice, strict=True))
-        trial = Experiment(parent / ",".join(f"{key}={value}" for key, value in varied.items()).replace("/", "_"))
-        load_params(trial.file("params.json"), {**shared, **varied})
-        yield trial, {**shared, **varied}
+def plan(trials: Trials) -> None:
+    """Ask for all that is known beforehand: a grid, or random draws. For TPE, check that the bounds can be."""
+    search = trials.search
+    if search.method == "tpe":
+        for name, dimension in search.space.items():
+            for value in dimension.bounds():
+                load_params(trials.parent / "params.json", {**search.base, name: value})
+        return
+    configurations = search.grid() if search.method == "grid" else random_draws(search)
+    for number, values in enumerate(itertools.islice(configurations, search.num_trials)):
+        trials.add(number, values)
+
+
+def random_draws(search: Search) -> Iterator[Values]:
+    """Random configurations, each another one, until there are no more; the n-th is the same every time."""
+    from engine.sampling import suggest
+
+    drawn: list[Values] = []
+    for number in range(MOST_DRAWS * (search.num_trials or 1)):
+        values = suggest("random", search.space, search.seed, number)
+        if values not in drawn:
+            drawn.append(values)
+            yield values
+        if len(drawn) == search.size:
+            return
+
+
+def ask(trials: Trials) -> bool:
+    """Have TPE suggest a configuration that is not there yet, from all that is known; returns whether there is one."""
+    from engine.sampling import suggest
+
+    search, evidence = trials.search, trials.evidence()
+    count = len(evidence)
+    if count >= min(search.num_trials or 0, search.size):
+        return False
+    draws = (
+        suggest("tpe", search.space, search.seed, count, evidence, trials.watched[1], attempt)
+        for attempt in range(MOST_DRAWS)
+    )
+    return any(trials.add(count, values) for values in draws)
+
+
+def next_trial(trials: Trials, busy: set[str]) -> Trial | None:
+    """The trial to start next, if there is one."""
+    trial = trials.due(busy)
+    if trial is None and trials.search.method == "tpe" and ask(trials):
+        trial = trials.due(busy)
+    return trial
+
+
+# Training them
+
+
+def train_trials(trials: Trials, workers: Workers, stop: StopRequest, data_dir: str | None) -> None:
+    """Keep all workers busy until nothing is left to train, here or elsewhere."""
+    table = LiveTable(trials)
+    running: dict[str, Trial] = {}
+    try:
+        while True:
+            stop.check()
+            while workers.has_room and (trial := next_trial(trials, set(running))) is not None:
+                start_trial(trial, trials, workers, data_dir)
+                running[trial.name] = trial
+            if not running and not trials.elsewhere():
+                return
+            table.show(list(running.values()))
+            for name, status in workers.ended(seconds=0.5).items():
+                trial = running.pop(name)
+                note_end(trial, status)
+                table.tell_end(trial)
+                if trials.search.keep is not None:
+                    trials.drop_checkpoints(trials.search.keep)
+    finally:
+        table.clear()
+
+
+def start_trial(trial: Trial, trials: Trials, workers: Workers, data_dir: str | None) -> None:
+    """Give a trial to a free worker."""
+    search = trials.search
+    trial.attempts += 1
+    trial.experiment.write_params(trial.params)
+    pruning = search.pruning if trials.is_pilot(trial) else "none"
+    seed = trial.params["seed"] if search.seeds else None
+    log = trial.experiment.file("train.log")
+    workers.start(trial.name, log, train_trial, trial.experiment.folder, data_dir, pruning, seed)
+
+
+def note_end(trial: Trial, status: int) -> None:
+    """Write down how a trial ended whose process could not do so itself, as it was killed or crashed."""
+    if status < 0 and trial.experiment.status.shown() in (None, "interrupted"):
+        name = signal.Signals(-status).name
+        hint = ", out of memory?" if name == "SIGKILL" else ""
+        state = "interrupted" if name in KILLED else "failed"
+        trial.experiment.status.write(state, reason=f"killed by {name}{hint}")
+
+
+def train_trial(folder: Path, data_dir: str | None, pruning: str, seed: int | None) -> None:
+    """What a worker does: `train.py` on the folder of a trial, with the pruner as its hook and without a test split."""
+    import train
+    from engine.task import withheld
+
+    experiment = Experiment(folder)
+    sys.argv = train_command(folder, data_dir)[1:]
+
+    def recorded() -> None:
+        try:
+            with withheld("test"):
+                train.main(sys.argv[1:], on_epoch=make_pruner(experiment, pruning, seed))
+        except Pruned:
+            pass
+        except Exception as error:
+            if not isinstance(error, Occupied) and experiment.status.read().get("state") != "failed":
+                experiment.status.end(error)  # a run that fails before its first step leaves no word of its own
+            raise
+
+    run(recorded)
+
+
+def train_command(folder: Path, data_dir: str | None) -> list[str]:
+    """What one would type to train a trial by hand."""
+    return ["python", "train.py", "--model_dir", str(folder), *(["--data_dir", data_dir] if data_dir else [])]
+
+
+def make_pruner(experiment: Experiment, pruning: str, seed: int | None) -> Callable[[int, Values], None] | None:
+    """The hook of the training loop that ends a trial when others are ahead of it; None where nothing is pruned."""
+    if pruning == "none":
+        return None
+    from engine.sampling import is_to_be_pruned, pruning_epochs
+
+    num_epochs = experiment.params().num_epochs
+    epochs_to_decide = pruning_epochs(pruning, num_epochs)
+
+    def on_epoch(epoch: int, scores: Values) -> None:
+        if epoch in epochs_to_decide:
+            record = experiment.run()
+            monitor, mode = record["monitor"], record["mode"]
+            curve, others = read_curve(experiment, monitor), rivals(experiment, monitor, seed)
+            if is_to_be_pruned(pruning, curve, others, num_epochs, mode):
+                raise Pruned(f"{pruning} pruning: {monitor} {scores[monitor]:.4g} after epoch {epoch}")
+
+    return on_epoch
+
+
+# What comes of it
+
+
+def prepare(trials: Trials, data_dir: str | None) -> None:
+    """Make the folders of all trials, and a file with the command for each that is yet to be trained."""
+    if trials.search.method == "tpe" or trials.search.pruning != "none":
+        raise UserError("--prepare is for grid and random searches without pruning: nothing is known of other trials")
+    commands = []
+    for trial in trials:
+        trial.experiment.write_params(trial.params)
+        if trials.outcome(trial).state != "finished":
+            commands.append(join(train_command(trial.experiment.folder, data_dir)))
+    path = trials.parent / "commands.txt"
+    with replacing(path) as file:
+        file.write("".join(f"{command}\n" for command in commands).encode())
+    print(
+        f"{len(commands)} commands in {path}, one per line; as a job array of SLURM:\n"
+        f"  sbatch --array=1-{len(commands)} --wrap 'eval \"$(sed -n ${{SLURM_ARRAY_TASK_ID}}p {path})\"'\n"
+        f"Then see what came of it:  python search_hyperparams.py --parent_dir {trials.parent}"
+    )
+
+
+def conclude(trials: Trials) -> None:
+    """Print the table, the best configuration and what one would type next; leave the best one in best.json."""
+    ranking = trials.ranking()
+    if not ranking:
+        raise UserError(f"{trials.parent}: no configuration has finished; why stands in the train.log of each trial")
+    groups = group_entries(read_entries(trials.parent))
+    print(f"\n{terminal_text(make_table(groups), [], shutil.get_terminal_size(fallback=(120, 0)).columns)}\n")
+
+    score, best = ranking[0]
+    monitor, mode = trials.watched
+    folders = [trial.experiment.folder for trial in best.trials]
+    result = {"name": best.name, "monitor": monitor, "mode": mode, "score": score, "scores": trials.scores(best)}
+    write_json(trials.parent / "best.json", {**result, "params": best.params, "folders": [str(one) for one in folders]})
+    print(f"Best of {len(ranking)} finished configurations: {best.name}")
+    over = f", mean of {len(folders)} seeds" if len(folders) > 1 else ""
+    print(f"  val: {', '.join(f'{name} {value:.4g}' for name, value in trials.scores(best).items())}{over}")
+    print(f"  params: {json.dumps(best.params)}")
+
+    group = next(group for group in groups if folders[0] in [entry.folder for entry in group.entries])
+    tested = (
+        f"--parent_dir {quote(f'{trials.parent}/{group.name}')}" if over else f"--model_dir {quote(str(folders[0]))}"
+    )
+    longer = f"--from {quote(str(folders[0]))} --set num_epochs={2 * best.trials[0].num_epochs}"
+    print(f"Next: compare them   python synthesize_results.py --parent_dir {quote(str(trials.parent))}")
+    print(f"      test it        python evaluate.py {tested}")
+    print(f"      train longer   python train.py --model_dir {quote(f'{trials.parent}_best')} {longer}")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Train every trial of a search."""
+    """Train all trials of a search, or go on with it."""
     options = parse_arguments(arguments)
-    failed = []
-    for trial, values in list(make_trials(Path(options.parent_dir))):
-        print(f"--- {trial.folder}", flush=True)
-        trial.write_params(values)
-        data = ["--data_dir", options.data_dir] if options.data_dir else []
-        command = [sys.executable, "train.py", "--model_dir", str(trial.folder), *data]
-        if subprocess.run(command, check=False).returncode != 0:
-            failed.append(trial.folder.name)
-    if failed:
-        print(f"failed: {', '.join(failed)} (why stands in their status.json and train.log)", file=sys.stderr)
-    print(f"Next: python synthesize_results.py --parent_dir {options.parent_dir}")
+    parent = Path(options.parent_dir)
+    search = read_search(parent, options.num_trials)
+    with alone(parent):
+        trials = Trials(parent, search)
+        plan(trials)
+        if options.prepare:
+            prepare(trials, options.data_dir)
+            return
+        if next_trial(trials, set()) or trials.elsewhere():  # else all is done, and no torch need be imported
+            train_in_workers(trials, options)
+        conclude(trials)
+
+
+def train_in_workers(trials: Trials, options: argparse.Namespace) -> None:
+    """Train all trials in processes that are warm, until there are no more or a signal comes."""
+    search = trials.search
+    try:
+        with StopRequest() as stop, Workers([*WARM, *search.task_modules]) as workers:
+            workers.deal(options.num_workers, options.devices, search.base.get("device", "auto"))
+            stop.between_steps()
+            train_trials(trials, workers, stop, options.data_dir)
+    except Stopped:
+        print(f"Stopped; go on with  python search_hyperparams.py --parent_dir {quote(str(trials.parent))}")
+        raise
 
 
 if __name__ == "__main__":

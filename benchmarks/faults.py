@@ -1,9 +1,10 @@
 """How much is lost when things go wrong: killed runs, damaged checkpoints, mangled params, full disks.
 
-    python benchmarks/faults.py [--kills 300] [--damages 1000] [--mutations 500]
+    python benchmarks/faults.py [--kills 300] [--search_kills 100] [--damages 1000] [--mutations 500]
 
 Real processes, forked from one that has imported torch, are killed with SIGKILL at random times and run again until
-they end; what they end with is compared with an undisturbed run's, to the bit. POSIX only. About 10 minutes.
+they end; what they end with is compared with an undisturbed run's, to the bit. So are the workers of a search, and the
+search itself. Linux only. About 15 minutes.
 """
 
 import argparse
@@ -11,6 +12,8 @@ import functools
 import json
 import os
 import random
+import signal
+import subprocess
 import sys
 import tempfile
 import time
@@ -99,6 +102,75 @@ def study_kills(place: Path, kills: int, draw: random.Random) -> tuple[int, int]
     return done, differing
 
 
+def study_search_kills(place: Path, kills: int, draw: random.Random, count: int = 60) -> int:
+    """SIGKILLs of the workers and, each eighth time, of the search, until all is done: what was lost or done twice."""
+    parent = make_folder(place / "search", NOISY | {"loader": "resident", "num_epochs": 40})
+    rates = [round(0.001 + 0.0003 * number, 5) for number in range(count)]
+    (parent / "search.json").write_text(json.dumps({"space": {"learning_rate": rates}}))
+    command = [sys.executable, "search_hyperparams.py", "--parent_dir", str(parent), "--num_workers", "4"]
+    ended: dict[Path, bytes] = {}
+    killed = searches = 0
+    status = None
+    while status != 0:
+        with (place / "search output").open("w") as output:
+            search = subprocess.Popen(command, cwd=ROOT, stdout=output, stderr=output)
+        while search.poll() is None:
+            time.sleep(draw.uniform(0.02, 0.4))
+            for trial in finished(parent) - ended.keys():
+                ended[trial] = (trial / "run.json").read_bytes() + (trial / "metrics.jsonl").read_bytes()
+            workers = working(parent)
+            if not workers or killed + searches >= kills:
+                continue
+            if draw.random() < 1 / 8:
+                search.kill()
+                searches += 1
+            else:
+                os.kill(draw.choice(workers), signal.SIGKILL)
+                killed += 1
+        status = search.wait()
+        assert status in (0, -signal.SIGKILL), (place / "search output").read_text()
+        if finished(parent) != {parent / f"learning_rate={rate}" for rate in rates}:
+            status = None  # what was killed too often waits for the next call
+    again = sum(
+        (trial / "run.json").read_bytes() + (trial / "metrics.jsonl").read_bytes() != content
+        for trial, content in ended.items()
+    )
+    differing = 0
+    for trial in finished(parent):
+        whole = make_folder(
+            place / "search alone" / trial.name / "run", json.loads((trial / "params.json").read_text())
+        )
+        assert scripts.run("train", "--model_dir", whole, output=whole.parent).status == 0
+        differing += not same_results(trial, whole)
+    doubled = len(list(parent.glob("*/params.json"))) - len(rates)
+    print(
+        f"search of {len(rates)} trials in 4 workers: {killed} workers and {searches} searches killed; {again} "
+        f"finished trials rerun, {len(rates) - len(finished(parent))} lost, {doubled} too many, "
+        f"{differing} with other results"
+    )
+    return again + doubled + differing
+
+
+def finished(parent: Path) -> set[Path]:
+    """The trials that say they are finished."""
+    return {path.parent for path in parent.glob("*/status.json") if '"finished"' in path.read_text()}
+
+
+def working(parent: Path) -> list[int]:
+    """The process numbers of those who are training a trial."""
+    told = [json.loads(path.read_text()) for path in parent.glob("*/status.json")]
+    pids = [status["pid"] for status in told if status["state"] == "running"]
+    return [pid for pid in pids if "forkserver" in read_text(Path(f"/proc/{pid}/cmdline"))]
+
+
+def read_text(path: Path) -> str:
+    """The text of a file, or nothing if it is gone."""
+    try:
+        return path.read_text()
+    except OSError:
+        return ""
+
+
 def study_damages(place: Path, damages: int, draw: random.Random) -> int:
     """Flipped bits and truncations of a checkpoint: how many were read as something else than was written."""
     path = place / "whole" / "resident" / "run" / "last.pth.tar"
@@ -183,6 +255,7 @@ def main() -> None:
     """Run all studies; status 1 if anything was lost."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--kills", type=int, default=300)
+    parser.add_argument("--search_kills", type=int, default=100)
     parser.add_argument("--damages", type=int, default=1000)
     parser.add_argument("--mutations", type=int, default=500)
     parser.add_argument("--seed", type=int, default=0)
@@ -191,6 +264,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder)
         bad = study_kills(place, options.kills, draw)[1]
+        bad += study_search_kills(place, options.search_kills, draw)
         bad += study_damages(place, options.damages, draw)
         bad += study_params(place, options.mutations, draw)
         bad += study_full_disk(place)

@@ -66,6 +66,7 @@ class Experiment:
                 raise UserError("--set goes with --from: it changes params on their way into a new experiment")
             return None
         values = read_json(Path(source) / "params.json")
+        values.pop("_trial", None)  # its place in the search that it comes from
         recorded = Experiment(source).run().get("params", {})
         values.update({"data_dir": recorded["data_dir"]} if "data_dir" in recorded else {})
         values.update(parse_setting(setting) for setting in settings)
@@ -172,7 +173,7 @@ class Experiment:
             self.cut_history(0)
         write_json(self.file("run.json"), record)
         write_json(self.file("data.json"), learned)
-        self.status.write("running")
+        self.status.write("running", reason=None)
 
     # What came out
 

@@ -12,7 +12,8 @@ from torch.utils.data import DataLoader, Dataset, IterableDataset
 
 from engine.data import TensorBatches
 from engine.errors import UserError
-from engine.randomness import derive, seed_everything
+from engine.randomness import seed_everything
+from engine.seeds import derive
 
 Item = tuple[Any, int]  # what to ask a data set for, and the seed under which to ask
 

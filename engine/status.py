@@ -18,6 +18,22 @@ HEARTBEAT_SECONDS = 10
 LOST_SECONDS = 60  # without a heartbeat
 
 
+class Occupied(UserError):
+    """Another process is training in the folder."""
+
+
+@contextmanager
+def alone(folder: Path) -> Iterator[None]:
+    """Search in a folder in this process alone. Raises `Occupied` if another one does."""
+    from filelock import FileLock, Timeout
+
+    try:
+        with FileLock(folder / ".search.lock", timeout=0):
+            yield
+    except Timeout:
+        raise Occupied(f"{folder} is being searched by another process; wait for it, or stop it first") from None
+
+
 class Status:
     """The state of the run in a folder: running, finished, failed, pruned or interrupted; with its epoch and step.
 
@@ -64,6 +80,14 @@ class Status:
             self._facts = {**(self._facts or self.read()), "state": state, **facts, "updated": time.time(), **who}
             write_json(self.path, self._facts)
 
+    def end(self, error: BaseException) -> None:
+        """Say in what state an error leaves the run, and why."""
+        states = {Pruned: "pruned", Stopped: "interrupted", KeyboardInterrupt: "interrupted"}
+        reason = str(error) if isinstance(error, Pruned | UserError) else f"{type(error).__name__}: {error}"
+        if isinstance(error, Stopped):
+            reason = error.reason
+        self.write(states.get(type(error), "failed"), reason=reason)
+
     def progress(self, **facts: Any) -> None:
         """Say how far the run is; epochs shorter than a second are not all written."""
         with self._writing:
@@ -75,18 +99,18 @@ class Status:
     def held(self) -> Iterator[None]:
         """Keep the folder for this process alone, its heartbeat going, and say at the end how the block ended.
 
-        Raises `UserError` if another process holds it.
+        Raises `Occupied` if another process holds it.
         """
         from filelock import FileLock, Timeout
 
         status = self.read()
         who = f"process {status['pid']} on {status['host']}" if "pid" in status else "another process"
-        occupied = UserError(f"{self.folder} is being trained by {who}; wait for it, or stop it first")
+        occupied = Occupied(f"{self.folder} is being trained by {who}; wait for it, or stop it first")
         if self._is_alive_elsewhere(status):
             raise occupied
         lock = FileLock(self.lock_path, is_singleton=False)
         try:
-            lock.acquire(timeout=0)
+            lock.acquire(timeout=0.2, poll_interval=0.01)  # one who asks for the state holds it for a moment
         except Timeout:
             raise occupied from None
         for leftover in self.folder.glob(".*.tmp"):  # of a process that was killed while it wrote
@@ -110,8 +134,7 @@ class Status:
             yield
         except BaseException as error:
             if self._facts:
-                state, reason = _ending(error)
-                self.write(state, reason=reason)
+                self.end(error)
             raise
         self.write("finished", reason=None)
 
@@ -131,12 +154,3 @@ class Status:
         finally:
             ended.set()
             thread.join()
-
-
-def _ending(error: BaseException) -> tuple[str, str]:
-    """The state in which an error leaves a run, and the reason to give for it."""
-    if isinstance(error, Pruned):
-        return "pruned", error.reason
-    if isinstance(error, Stopped):
-        return "interrupted", error.reason
-    return "interrupted" if isinstance(error, KeyboardInterrupt) else "failed", f"{type(error).__name__}: {error}"

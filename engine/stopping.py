@@ -21,10 +21,6 @@ class Stopped(SystemExit):
 class Pruned(Exception):
     """The end of a trial that a search gives up, as others are ahead of it; it can still be trained on by hand."""
 
-    def __init__(self, reason: str) -> None:
-        super().__init__(reason)
-        self.reason = reason
-
 
 class StopRequest:
     """Whether a signal has asked to stop. Until `between_steps`, and in what is done `at_once`, it stops where it is.

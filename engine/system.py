@@ -31,3 +31,14 @@ def user_cache_folder() -> Path:
     else:
         parent = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     return Path(parent) / FOLDER_NAME
+
+
+def start_method() -> str:
+    """How processes are made that need torch: forked from a server that has imported it, where that is safe."""
+    return "forkserver" if sys.platform == "linux" else "spawn"
+
+
+def own_process_group() -> None:
+    """Leave the group to which the terminal sends Ctrl-C; Windows has none."""
+    if sys.platform != "win32":
+        os.setpgid(0, 0)

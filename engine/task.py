@@ -5,7 +5,9 @@ import importlib
 import inspect
 import itertools
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -21,6 +23,19 @@ from engine.iterators import fetch_iterators
 
 VALIDATION = ("val", "dev", "valid", "validation")  # one split, as different people call it
 PLAIN_TYPES = (str, int, float, bool, type(None))
+
+
+_withheld: ContextVar[frozenset[str]] = ContextVar("withheld", default=frozenset())
+
+
+@contextmanager
+def withheld(split: str) -> Iterator[None]:
+    """Within this block, to ask any task for the batches of `split` is an error: a search never sees the test data."""
+    token = _withheld.set(_withheld.get() | {split})
+    try:
+        yield
+    finally:
+        _withheld.reset(token)
 
 
 @dataclass(frozen=True)
@@ -72,6 +87,8 @@ def _fetching(loading: ModuleType) -> Callable[..., Any]:
 
 def fetch_batches(task: Task, splits: list[str], params: Params, device: Device) -> dict[str, Any]:
     """The batches of each of `splits`, resident ones on the device. Raises `UserError` if a split has none."""
+    if hidden := _withheld.get().intersection(splits):
+        raise UserError(f"a search must not look at {min(hidden)}: choose by val, and evaluate the chosen one on test")
     try:
         loaders = task.fetch_dataloader(splits, params.data_dir, params)
     except FileNotFoundError:

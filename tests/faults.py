@@ -80,3 +80,27 @@ def limit_file_size(size: int) -> None:
 
     signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
+
+
+def nothing() -> None:
+    """Go on."""
+
+
+def both(first: Callable[[], None], second: Callable[[], None]) -> None:
+    """Do one thing, and then the other."""
+    first()
+    second()
+
+
+def once(sign: Path, action: Callable[[], None]) -> None:
+    """Do something the first time only; the sign tells the next process."""
+    if not sign.exists():
+        sign.touch()
+        action()
+
+
+def fork_workers() -> None:
+    """Let a search fork its workers from its own process, which is as warm here as its server would be."""
+    import engine.workers
+
+    engine.workers.start_method = lambda: "fork"  # type: ignore[assignment]

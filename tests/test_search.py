@@ -1,76 +1,554 @@
-"""The search and the table, as they are typed."""
+"""A search: parallel, pruned, resumable; its trials are ordinary experiments, and nothing of them is lost."""
 
+import functools
 import json
+import os
+import pty
+import shutil
+import signal
 import subprocess
 import sys
+import time
 
 import pytest
 
-from tests.folders import contents, read
+from engine.errors import UserError
+from engine.files import write_json
+from engine.live_table import LiveTable, readable
+from engine.space import read_search
+from engine.status import alone
+from engine.trials import Trials, trial_name
+from engine.workers import Workers
+from tests import faults, scripts
+from tests.folders import contents, history, read, same_results
 from tests.scripts import ROOT
 
-BASE = {"task": "tests.projects.points", "data_dir": "none", "num_epochs": 1}
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="stops processes with signals")
+
+BASE = {"task": "tests.projects.points", "data_dir": "none", "num_epochs": 2, "learning_rate": 0.01}
+RATES = {"learning_rate": [0.001, 0.01, 0.1]}
+
+
+@pytest.fixture
+def describe(tmp_path):
+    """Writes what a search is: `describe({"space": {...}}, num_epochs=3)`; returns its folder."""
+
+    def write(settings, /, **params):
+        parent = tmp_path / "search"
+        parent.mkdir(exist_ok=True)
+        (parent / "params.json").write_text(json.dumps(BASE | params))
+        (parent / "search.json").write_text(json.dumps(settings))
+        return parent
+
+    return write
 
 
 @pytest.fixture
 def search(tmp_path):
-    """Runs the search over a space: `search({"learning_rate": [0.1]})`; returns how it ended."""
+    """Searches and expects a status: `search(parent, "--num_workers", 2)`; returns what was printed."""
 
-    def run(space, base=BASE):
-        (tmp_path / "params.json").write_text(json.dumps(base))
-        (tmp_path / "search.json").write_text(json.dumps({"space": space}))
-        command = [sys.executable, "search_hyperparams.py", "--parent_dir", str(tmp_path)]
-        return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    def run(parent, *words, status=0, before=faults.nothing, path=None):
+        done = scripts.run(
+            "search_hyperparams", "--parent_dir", parent, *words,
+            before=functools.partial(faults.both, faults.fork_workers, before), output=tmp_path, path=path,
+        )  # fmt: skip
+        assert done.status == status, done.stdout + done.stderr
+        return done.stdout + done.stderr
 
     return run
 
 
-def table(script, folder):
-    done = script("synthesize_results", "--parent_dir", folder)
-    assert done.status == 0, done.stderr
-    return (folder / "results.md").read_text()
+def states(parent):
+    """The state of each trial by its name."""
+    return {path.parent.name: read(path.parent, "status.json")["state"] for path in parent.glob("*/status.json")}
 
 
-@pytest.mark.slow
-def test_each_choice_is_an_experiment_and_a_crash_costs_its_own_trial_alone(search, script, tmp_path):
-    done = search({"task": ["tests.projects.nowhere", "tests.projects.points"], "learning_rate": [0.01]})
-    assert done.returncode == 0
-    assert "failed: task=tests.projects.nowhere,learning_rate=0.01" in done.stderr
-    trial = tmp_path / "task=tests.projects.points,learning_rate=0.01"
-    assert read(trial, "params.json") == BASE | {"task": "tests.projects.points", "learning_rate": 0.01}
-    assert read(trial, "status.json")["state"] == "finished"
-    before = contents(trial)
-    search({"task": ["tests.projects.points"], "learning_rate": [0.01]})
-    assert contents(trial) == before  # it is not run twice
-    assert "task=tests.projects.points,learning_rate=0.01" in table(script, tmp_path)
+class TestTrials:
+    def test_a_trial_is_an_experiment_that_scores_as_it_would_by_itself(self, describe, search, script, tmp_path):
+        parent = describe({"space": RATES, "seeds": [1, 2]})
+        search(parent)
+        names = [f"learning_rate={rate},seed={seed}" for rate in (0.001, 0.01, 0.1) for seed in (1, 2)]
+        assert states(parent) == dict.fromkeys(names, "finished")
+        trial = parent / names[0]
+        assert read(trial, "params.json") == BASE | {"learning_rate": 0.001, "seed": 1, "threads": 1, "_trial": 0}
+        alone = tmp_path / "alone"
+        alone.mkdir()
+        shutil.copy(trial / "params.json", alone)
+        assert script("train", "--model_dir", alone).status == 0
+        assert same_results(trial, alone)
+        assert "Epoch 2/2" in (trial / "train.log").read_text()
+        assert script("evaluate", "--model_dir", trial).status == 0
+
+    def test_what_is_finished_is_not_run_again(self, describe, search):
+        parent = describe({"space": RATES})
+        search(parent)
+        before = contents(parent)
+        search(parent)
+        assert contents(parent) == before
+
+    def test_the_best_configuration_is_that_of_the_best_mean(self, describe, search):
+        parent = describe({"space": {"learning_rate": [1e-6, 0.03]}, "seeds": [1, 2]}, num_epochs=3)
+        said = search(parent)
+        assert "Best of 2 finished configurations: learning_rate=0.03\n" in said
+        assert ", mean of 2 seeds" in said
+        best = read(parent, "best.json")
+        scores = [read(parent / f"learning_rate=0.03,seed={seed}", "metrics_val_best_weights.json") for seed in (1, 2)]
+        assert best["score"] == best["scores"]["accuracy"] == pytest.approx(sum(one["accuracy"] for one in scores) / 2)
+        assert best["scores"]["loss"] == pytest.approx(sum(one["loss"] for one in scores) / 2)
+        assert (best["monitor"], best["mode"], best["params"]["learning_rate"]) == ("accuracy", "max", 0.03)
+        assert best["folders"] == [str(parent / f"learning_rate=0.03,seed={seed}") for seed in (1, 2)]
+
+    def test_the_command_that_trains_the_best_one_longer_can_be_typed(self, describe, search, script):
+        parent = describe({"space": {"learning_rate": [0.01]}})
+        said = search(parent)
+        words = next(line for line in said.splitlines() if "train longer" in line).split("train.py ")[1].split()
+        assert script("train", *words).status == 0
+        longer = parent.with_name("search_best")
+        assert read(longer, "params.json") == BASE | {"threads": 1, "num_epochs": 4}
+        assert len(history(longer)) == 4
+
+    def test_a_score_that_is_better_low_is_ranked_so(self, describe, search):
+        parent = describe({"space": {"learning_rate": [1e-6, 0.03]}}, monitor="loss")
+        search(parent)
+        assert read(parent, "best.json")["name"] == "learning_rate=0.03"
+
+    def test_an_empty_space_with_seeds_is_one_configuration(self, describe, search):
+        parent = describe({"space": {}, "seeds": [1, 2, 3]})
+        assert "Best of 1 finished configurations: base\n" in search(parent)
+        assert states(parent) == {"seed=1": "finished", "seed=2": "finished", "seed=3": "finished"}
+
+    @pytest.mark.parametrize("method", ["random", "tpe"])
+    def test_it_draws_as_many_configurations_as_are_asked_for_each_another_one(self, describe, search, method):
+        space = {"learning_rate": {"min": 1e-3, "max": 1e-1, "log": True}, "num_hidden": [4, 8]}
+        parent = describe({"method": method, "space": space, "num_trials": 3}, num_epochs=1)
+        search(parent)
+        first = states(parent)
+        assert list(first.values()) == ["finished"] * 3
+        search(parent, "--num_trials", 5)
+        assert len(states(parent)) == 5
+        assert first.keys() < states(parent).keys()
+
+    @pytest.mark.parametrize("method", ["random", "tpe"])
+    def test_a_small_space_is_exhausted_and_nothing_in_it_tried_twice(self, describe, search, method):
+        parent = describe({"method": method, "space": {"num_hidden": [2, 4, 8]}, "num_trials": 9}, num_epochs=1)
+        search(parent)
+        assert sorted(states(parent)) == ["num_hidden=2", "num_hidden=4", "num_hidden=8"]
+
+    def test_only_the_best_keep_their_checkpoints(self, describe, search, script):
+        parent = describe({"space": {"learning_rate": [1e-6, 1e-5, 0.03]}, "seeds": [1, 2], "keep": 1})
+        search(parent)
+        kept = {path.parent.name for path in parent.glob("*/*.pth.tar")}
+        assert kept == {"learning_rate=0.03,seed=1", "learning_rate=0.03,seed=2"}
+        done = script("evaluate", "--model_dir", parent / "learning_rate=1e-05,seed=1")
+        assert done.status == 2
+        before = contents(parent)
+        search(parent)
+        assert contents(parent) == before
 
 
-def test_every_trial_is_checked_before_the_first_one_starts(search, tmp_path):
-    done = search({"batch_size": [8, 0]})
-    assert done.returncode == 2
-    assert '"batch_size" must be at least 1' in done.stderr
-    assert not list(tmp_path.glob("batch_size*"))
+class TestNames:
+    def test_they_say_what_varies(self):
+        varied = {"learning_rate": 0.001, "dropout_rate": 0.5, "net": "resnet", "flip": True, "seed": 1}
+        assert trial_name(varied) == "learning_rate=0.001,dropout_rate=0.5,net=resnet,flip=true,seed=1"
+
+    def test_another_choice_has_another_name(self):
+        texts = [
+            "a/b",
+            "a_b",
+            "a b",
+            "1",
+            1,
+            "true",
+            True,
+            None,
+            "null",
+            [1, 2],
+            "[1,2]",
+            "ä",
+            "ö",
+            "x" * 300,
+            "x" * 301,
+        ]
+        names = [trial_name({"key": text}) for text in texts]
+        assert len({name.lower() for name in names}) == len(texts)
+
+    @pytest.mark.parametrize("text", ["../up", "a/b", "a\\b", "a:b", "<script>", "nul\n", "x" * 500, "end."])
+    def test_they_are_safe_on_every_system(self, text):
+        name = trial_name({"key": text, "seed": 1})
+        assert name.isascii()
+        assert len(name) <= 120
+        assert not set(name) & set('/\\:*?"<>|\n')
+        assert name.endswith(",seed=1")
 
 
-def test_a_space_that_is_none_is_refused(search):
-    done = search({"learning_rate": 0.1})
-    assert done.returncode == 2
-    assert '"space" must name hyperparameters with a list of values each' in done.stderr
+HALVING = {"space": {"learning_rate": [0.03, 0.02, 1e-6, 2e-6, 3e-6]}, "seeds": [1, 2], "pruning": "halving"}
 
 
-def test_the_table_has_what_differs_and_a_remark_where_a_file_is_damaged(trained, script, tmp_path):
-    first, second = trained(tmp_path / "some" / "first"), trained(tmp_path / "some" / "deep" / "second")
-    trained(tmp_path / "some" / ".old" / "third")
-    (first / "run.json").write_text((first / "run.json").read_text().replace('"seed": 230', '"seed": 7'))
-    lines = table(script, tmp_path / "some").splitlines()
-    header = [name.strip() for name in lines[0].strip("|").split("|")]
-    assert header == ["experiment", "seed", "val accuracy", "val loss", "state"]
-    assert [line.split("|")[1].strip() for line in lines[2:]] == ["deep/second", "first"]
-    (second / "run.json").write_text("{")
-    assert "unreadable" in table(script, tmp_path / "some")
+class TestPruning:
+    def test_what_falls_behind_is_given_up_and_its_other_seeds_are_not_tried(self, describe, search):
+        parent = describe(HALVING, num_epochs=9)
+        said = search(parent, "--num_workers", 1)
+        found = states(parent)
+        pruned = [name for name, state in found.items() if state == "pruned"]
+        assert {"learning_rate=2e-06,seed=1", "learning_rate=3e-06,seed=1"} <= set(pruned)
+        assert not any(name.endswith("seed=2") for name in pruned)
+        for name in pruned:
+            assert len(history(parent / name)) in (1, 3)
+            assert name.replace("seed=1", "seed=2") not in found
+            assert "halving pruning: accuracy 0." in read(parent / name, "status.json")["reason"]
+        assert found["learning_rate=0.03,seed=2"] == "finished"
+        assert "pruned      learning_rate=2e-06,seed=1: halving pruning" in said
+        before = contents(parent)
+        search(parent, "--num_workers", 1)
+        assert contents(parent) == before
+
+    def test_the_median_prunes_too(self, describe, search):
+        rates = [0.03, 0.02, 0.01, 0.04, 1e-6, 2e-6]
+        parent = describe({"space": {"learning_rate": rates}, "pruning": "median"}, num_epochs=4)
+        search(parent, "--num_workers", 1)
+        assert [name for name, state in states(parent).items() if state == "pruned"]
+
+    def test_a_pruned_trial_can_be_trained_on_by_hand(self, describe, search, script):
+        parent = describe(HALVING, num_epochs=9)
+        search(parent, "--num_workers", 1)
+        trial = parent / "learning_rate=2e-06,seed=1"
+        assert script("train", "--model_dir", trial).status == 0
+        assert len(history(trial)) == 9
 
 
-def test_a_folder_without_experiments_is_one_line(script, tmp_path):
-    done = script("synthesize_results", "--parent_dir", tmp_path)
-    assert done.status == 2
-    assert "no experiment has been run here" in done.stderr
+class TestNothingIsLost:
+    def test_a_trial_that_fails_costs_itself_alone(self, describe, search):
+        parent = describe({"space": {"task": ["tests.projects.nowhere", "tests.projects.points"]}})
+        said = search(parent)
+        assert states(parent) == {"task=tests.projects.nowhere": "failed", "task=tests.projects.points": "finished"}
+        assert "failed      task=tests.projects.nowhere: " in said
+        assert "tests/projects/nowhere/net.py is not there" in said
+        log = (parent / "task=tests.projects.nowhere" / "train.log").read_text()
+        assert "net.py is not there" in log
+        assert "Traceback" not in log
+
+    def test_one_that_diverges_fails_with_the_reason(self, describe, search):
+        parent = describe({"space": {"learning_rate": [1e38, 0.01]}})
+        said = search(parent)
+        assert states(parent) == {"learning_rate=1e+38": "failed", "learning_rate=0.01": "finished"}
+        assert "the loss is no longer a finite number" in said
+
+    def test_our_own_faults_keep_their_traceback_in_the_log(self, describe, search, variant):
+        path = variant(
+            "broken", net="def accuracy(outputs, labels):\n    return 1 / 0\nmetrics = {'accuracy': accuracy}"
+        )
+        parent = describe({"space": {"task": ["broken"]}})
+        said = search(parent, path=path, status=2)
+        assert "no configuration has finished" in said
+        assert "failed      task=broken: ZeroDivisionError: division by zero" in said
+        assert "Traceback" in (parent / "task=broken" / "train.log").read_text()
+
+    def test_what_failed_is_tried_once_more_by_each_call(self, describe, search, variant):
+        path = variant(
+            "broken", net="def accuracy(outputs, labels):\n    return 1 / 0\nmetrics = {'accuracy': accuracy}"
+        )
+        parent = describe({"space": {"task": ["broken"]}})
+        for calls in (1, 2):
+            search(parent, path=path, status=2)
+            assert (parent / "task=broken" / "train.log").read_text().count("Traceback") == calls
+        (path / "broken" / "net.py").write_text("from tests.projects.points.net import *")
+        search(parent, path=path)
+        assert states(parent) == {"task=broken": "finished"}
+        assert read(parent / "task=broken", "status.json")["reason"] is None
+
+    def test_one_whose_process_is_killed_goes_on_from_its_checkpoint(self, describe, search, tmp_path):
+        parent = describe({"space": {"learning_rate": [0.01]}}, num_epochs=4)
+        search(parent)
+        undisturbed = parent.rename(tmp_path / "undisturbed")
+        parent = describe({"space": {"learning_rate": [0.01]}}, num_epochs=4)
+        killed = functools.partial(faults.once, tmp_path / "killed", faults.die)
+        said = search(parent, before=functools.partial(faults.act_at_batch, 16, killed))
+        assert "interrupted learning_rate=0.01: killed by SIGKILL, out of memory?" in said
+        assert "Going on after epoch 2" in (parent / "learning_rate=0.01" / "train.log").read_text()
+        assert same_results(parent / "learning_rate=0.01", undisturbed / "learning_rate=0.01")
+
+    def test_one_that_is_killed_again_and_again_waits_for_the_next_call(self, describe, search):
+        parent = describe({"space": {"learning_rate": [0.01]}})
+        said = search(parent, status=2, before=functools.partial(faults.act_at_batch, 3, faults.die))
+        assert said.count("killed by SIGKILL") == 2
+        assert states(parent) == {"learning_rate=0.01": "interrupted"}
+        search(parent)
+        assert states(parent) == {"learning_rate=0.01": "finished"}
+
+    def test_a_crash_below_python_is_a_failure(self, describe, search):
+        parent = describe({"space": {"learning_rate": [0.01]}})
+        crash = functools.partial(faults.signal_self, signal.SIGSEGV)
+        assert "killed by SIGSEGV" in search(parent, status=2, before=functools.partial(faults.act_at_batch, 3, crash))
+        assert states(parent) == {"learning_rate=0.01": "failed"}
+
+    def test_a_damaged_file_makes_its_trial_a_failed_one(self, describe, search):
+        parent = describe({"space": RATES})
+        search(parent)
+        (parent / "learning_rate=0.01" / "run.json").write_text("{")
+        said = search(parent)
+        assert "failed      learning_rate=0.01: " in said
+        assert "run.json: not valid JSON" in said
+        assert "Best of 2 finished configurations" in said
+
+    def test_changing_the_search_adds_trials_and_overwrites_none(self, describe, search):
+        parent = describe({"space": {"learning_rate": [0.01, 0.1]}})
+        search(parent)
+        before = contents(parent)
+        describe({"space": {"learning_rate": [0.01, 0.03], "num_hidden": [4]}, "seeds": [1]})
+        search(parent)
+        after = contents(parent)
+        changed = {name for name in before if after.get(name) != before[name]}
+        assert changed <= {"search.json", "best.json"}
+        assert len(states(parent)) == 4
+        assert json.loads(after["best.json"])["name"]
+
+    def test_more_seeds_join_the_configurations_that_are_there(self, describe, search):
+        parent = describe({"space": {"learning_rate": [0.01]}, "seeds": [1]})
+        search(parent)
+        describe({"space": {"learning_rate": [0.01]}, "seeds": [1, 2]})
+        assert "Best of 1 finished configurations" in search(parent)
+        assert len(read(parent, "best.json")["folders"]) == 2
+
+    def test_so_they_do_where_configurations_are_suggested_one_by_one(self, describe, search):
+        settings = {"method": "tpe", "num_trials": 2, "space": {"learning_rate": {"min": 1e-3, "max": 1e-1}}}
+        parent = describe(settings | {"seeds": [1]}, num_epochs=1)
+        search(parent)
+        describe(settings | {"seeds": [1, 2]}, num_epochs=1)
+        search(parent)
+        assert len(states(parent)) == 4
+
+    def test_a_trial_from_another_base_is_not_mixed_in(self, describe, search):
+        parent = describe({"space": RATES})
+        search(parent)
+        before = contents(parent)
+        describe({"space": RATES}, num_epochs=3)
+        said = search(parent, status=2)
+        assert "learning_rate=0.001 was made from another params.json: num_epochs 2 -> 3" in said
+        assert contents(parent).keys() == before.keys()
+
+    def test_every_trial_is_checked_before_the_first_one_starts(self, describe, search):
+        for settings in (
+            {"space": {"batch_size": [8, 0]}},
+            {"space": {"batch_size": {"min": 0, "max": 8}}, "method": "tpe", "num_trials": 1},
+        ):
+            parent = describe(settings)
+            assert '"batch_size" must be at least 1' in search(parent, status=2)
+            assert not list(parent.glob("batch_size*"))
+
+    def test_a_copy_of_a_trial_does_not_count(self, describe, search):
+        parent = describe({"space": {"learning_rate": [0.01]}})
+        search(parent)
+        shutil.copytree(parent / "learning_rate=0.01", parent / "copy")
+        search(parent)
+        assert len(read(parent, "best.json")["folders"]) == 1
+
+
+class TestStopping:
+    """With the real server, as signals and deaths meet real processes."""
+
+    @pytest.fixture
+    def start(self, tmp_path):
+        """Starts a search as it is typed, in a process group of its own; all of it is gone in the end."""
+        started = []
+
+        def begin(parent, *words):
+            command = [sys.executable, "search_hyperparams.py", "--parent_dir", str(parent), *words]
+            output = (tmp_path / "output").open("w")
+            started.append(subprocess.Popen(command, cwd=ROOT, stdout=output, stderr=output, start_new_session=True))
+            return started[-1]
+
+        yield begin
+        for process in started:
+            if process.poll() is None:
+                process.kill()
+                process.wait()
+
+    @staticmethod
+    def wait_for(condition):
+        deadline = time.monotonic() + 90
+        while not condition():
+            assert time.monotonic() < deadline, "it did not come to pass"
+            time.sleep(0.05)
+
+    @pytest.mark.slow
+    @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL], ids=["Ctrl-C", "the search is killed"])
+    def test_it_leaves_every_trial_resumable_and_goes_on(self, describe, search, start, tmp_path, number):
+        settings = {"space": {"learning_rate": [0.01, 0.02]}}
+        parent = describe(settings, num_epochs=60)
+        process = start(parent, "--num_workers", "2")
+        self.wait_for(lambda: len(list(parent.glob("*/last.pth.tar"))) == 2)
+        if number == signal.SIGINT:
+            os.killpg(process.pid, number)  # as a terminal does
+        else:
+            process.kill()
+        assert process.wait() == (130 if number == signal.SIGINT else -number)
+        self.wait_for(lambda: list(states(parent).values()) == ["interrupted"] * 2)
+        said = (tmp_path / "output").read_text()
+        assert "Traceback" not in said
+        assert ("Stopped; go on with  python search_hyperparams.py" in said) == (number == signal.SIGINT)
+        search(parent)
+        assert list(states(parent).values()) == ["finished"] * 2
+        for trial in parent.glob("*/"):
+            assert len(history(trial)) == 60
+            assert "Going on after epoch" in (trial / "train.log").read_text()
+
+    @pytest.mark.slow
+    def test_a_task_that_touches_a_gpu_at_import_is_told_so(self, describe, start, variant, tmp_path, monkeypatch):
+        path = variant("greedy", net="import torch\ntorch.cuda._initialized = True  # what torch.cuda.init() leaves")
+        monkeypatch.setenv("PYTHONPATH", str(path))
+        parent = describe({"space": RATES}, task="greedy")
+        assert start(parent).wait() == 2
+        assert "error: the task touches a GPU at import" in (tmp_path / "output").read_text()
+        assert states(parent) == {}
+
+    @pytest.mark.slow
+    def test_a_task_that_cannot_be_imported_ends_the_search(self, describe, start, variant, tmp_path, monkeypatch):
+        path = variant("broken", net="1 / 0")
+        monkeypatch.setenv("PYTHONPATH", str(path))
+        parent = describe({"space": RATES}, task="broken")
+        assert start(parent).wait() == 2
+        said = (tmp_path / "output").read_text()
+        assert "ZeroDivisionError" in said
+        assert "error: the task cannot be imported; why stands above" in said
+
+    def test_two_searches_in_one_folder_are_refused(self, describe, search):
+        parent = describe({"space": RATES})
+        with alone(parent):
+            assert "is being searched by another process" in search(parent, status=2)
+        assert states(parent) == {}
+
+    def test_a_trial_that_trains_elsewhere_is_waited_for_and_not_run_twice(self, describe, search, tmp_path):
+        parent = describe({"space": RATES})
+        search(parent, "--prepare")
+        (tmp_path / "first").mkdir()
+        pause = functools.partial(time.sleep, 3)
+        sign = tmp_path / "slow"
+        slow = functools.partial(faults.act_at_batch, 10, functools.partial(faults.both, sign.touch, pause))
+        trial = parent / "learning_rate=0.01"
+        other = scripts.start("train", "--model_dir", trial, before=slow, output=tmp_path / "first")
+        self.wait_for(sign.exists)
+        search(parent)
+        other.join()
+        assert list(states(parent).values()) == ["finished"] * 3
+        assert "continued" not in read(trial, "run.json")
+        assert (trial / "train.log").read_text().count("Training ") == 1
+
+
+class TestClusters:
+    def test_it_prepares_folders_and_a_command_for_each(self, describe, search, script):
+        parent = describe({"space": RATES, "seeds": [1]})
+        said = search(parent, "--prepare", "--data_dir", "some where")
+        assert "3 commands in " in said
+        commands = (parent / "commands.txt").read_text().splitlines()
+        name = f"{parent}/learning_rate=0.001,seed=1"
+        assert commands[0] == f"python train.py --model_dir {name} --data_dir 'some where'"
+        assert sorted(path.name for path in parent.glob("*/")) == [
+            f"learning_rate={rate},seed=1" for rate in (0.001, 0.01, 0.1)
+        ]
+        assert states(parent) == {}
+        assert script("train", "--model_dir", name).status == 0
+        before = contents(parent / "learning_rate=0.001,seed=1")
+        search(parent)
+        assert contents(parent / "learning_rate=0.001,seed=1") == before
+        assert list(states(parent).values()) == ["finished"] * 3
+        search(parent, "--prepare")
+        assert (parent / "commands.txt").read_text() == ""
+
+    @pytest.mark.parametrize(
+        "more", [{"method": "tpe", "num_trials": 3}, {"pruning": "median"}], ids=["tpe", "pruning"]
+    )
+    def test_what_depends_on_other_trials_cannot_be_prepared(self, describe, search, more):
+        assert "--prepare is for grid and random" in search(describe({"space": RATES, **more}), "--prepare", status=2)
+
+
+class TestTheTestSplit:
+    LOOKS = """
+from engine.device import choose_device
+from engine.task import fetch_batches, load_task
+import torch
+
+def configure_optimizer(model, params):
+    fetch_batches(load_task("tests.projects.points", params), ["test"], params, choose_device("cpu"))
+    return torch.optim.Adam(model.parameters())
+"""
+
+    def test_to_ask_for_it_in_a_search_is_an_error(self, describe, search, variant, script, experiment):
+        path = variant("curious", net=self.LOOKS)
+        parent = describe({"space": RATES}, task="curious")
+        assert "a search must not look at test" in search(parent, path=path, status=2)
+        folder = experiment(**BASE | {"task": "curious"})
+        assert script("train", "--model_dir", folder, path=path).status == 0  # elsewhere it is the user's own affair
+
+
+class TestWorkers:
+    def test_devices_are_dealt_out_in_turn(self, tmp_path, monkeypatch):
+        monkeypatch.setattr("engine.workers.start_method", lambda: "fork")
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,5")
+        with Workers([]) as workers:
+            workers.deal(3, "cuda:0, cuda:1", "auto")
+            for name in ("a", "b", "c"):
+                assert workers.has_room
+                workers.start(name, tmp_path / "log", note_device, tmp_path / name)
+            assert not workers.has_room
+            while workers.busy:
+                assert set(workers.ended(1).values()) <= {0}
+        assert sorted((tmp_path / name).read_text() for name in ("a", "b", "c")) == ["4", "4", "5"]
+
+    @pytest.mark.parametrize(
+        ("devices", "meant", "seen"), [("cpu", "auto", ""), (None, "cpu", None), ("cuda", "cuda", "0")]
+    )
+    def test_a_worker_sees_its_own_device_alone(self, tmp_path, monkeypatch, devices, meant, seen):
+        monkeypatch.setattr("engine.workers.start_method", lambda: "fork")
+        monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+        with Workers([]) as workers:
+            workers.deal(1, devices, meant)
+            workers.start("a", tmp_path / "log", note_device, tmp_path / "a")
+            while workers.busy:
+                workers.ended(1)
+        assert (tmp_path / "a").read_text() == str(seen)
+
+    @pytest.mark.parametrize(
+        ("devices", "meant", "said"),
+        [("cuda:0,gpu", "auto", '"gpu" is none'), ("cuda:0", "cuda:1", "take one of them out")],
+    )
+    def test_devices_that_are_none_or_contradict_the_params_are_refused(self, monkeypatch, devices, meant, said):
+        monkeypatch.setattr("engine.workers.start_method", lambda: "fork")
+        with Workers([]) as workers, pytest.raises(UserError, match=said):
+            workers.deal(1, devices, meant)
+
+
+def note_device(path):
+    path.write_text(str(os.environ.get("CUDA_VISIBLE_DEVICES")))
+
+
+class TestLiveTable:
+    def test_a_terminal_shows_what_runs_and_how_far_it_is(self, describe, search):
+        parent = describe({"space": RATES})
+        search(parent)
+        trials = Trials(parent, read_search(parent))
+        running = next(iter(trials))
+        write_json(running.experiment.file("status.json"), {"state": "interrupted", "epoch": 1})
+        trials = Trials(parent, read_search(parent))
+        ours, theirs = pty.openpty()
+        with open(theirs, "w") as stream:
+            table = LiveTable(trials, stream)
+            table.show([running])
+            table.show([running])
+            table.tell_end(next(trial for trial in trials if trial.name == "learning_rate=0.01"))
+            shown = ""
+            while "finished    learning_rate=0.01" not in shown:
+                shown += os.read(ours, 10_000).decode().replace("\r\n", "\n")
+        summary = "3 trials, 0 s: 1 running, 2 finished, 1 interrupted, best accuracy 0."
+        assert shown.count(summary) == 2
+        assert "  learning_rate=0.001: epoch 1/2, accuracy 0." in shown
+        assert shown.count("\x1b[2F\x1b[J") == 2  # back to the first of two lines, and erased
+        assert shown.endswith("\n")
+        assert "finished    learning_rate=0.01: accuracy" in shown
+
+    def test_elsewhere_only_what_has_ended_is_told(self, describe, search):
+        said = search(describe({"space": RATES}))
+        assert "\x1b" not in said
+        assert len([line for line in said.splitlines() if line.startswith("finished    learning_rate=")]) == 3
+
+    def test_durations_are_in_the_unit_that_suits(self):
+        assert [readable(seconds) for seconds in (5, 90, 5400)] == ["5 s", "1.5 min", "1.5 h"]

@@ -19,7 +19,10 @@ is_shipped = loading.is_file() and loading.read_text(encoding="utf-8").startswit
 ZONES = ["engine", "examples", *(["model"] if is_shipped else [])]
 MODULES = [*SCRIPTS, ROOT / "utils.py", *(path for zone in ZONES for path in sorted((ROOT / zone).rglob("*.py")))]
 SCRIPT_OF_SCRIPT = {"train": {"evaluate"}, "search_hyperparams": {"train"}}
-TORCHLESS = ["errors", "experiment", "files", "hyperparameters", "system"]
+FOLDERS = ["errors", "experiment", "files", "hyperparameters", "provenance", "status", "stopping", "system"]
+SYNTHESIS = ["comparison", "difference", "layout", "ranking", "records", "report", "revisions", "statistics", "table"]
+SEARCH = ["live_table", "sampling", "seeds", "space", "trials", "workers"]
+TORCHLESS = [*FOLDERS, *SYNTHESIS, *SEARCH]
 
 
 def name_of(path):
