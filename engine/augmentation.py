@@ -14,8 +14,9 @@ class Augmentation:
     >>> inputs = augment(images)  # uint8 (B, C, H, W) -> float32 (B, C, H, W)
 
     `mean` and `std` are those of each channel, in 0..255. `flip` mirrors every second image, left to right. `shift` and
-    `scale` go up to that fraction of the side, `rotate` up to that many degrees, either way. `cutout` blanks a square
-    with that fraction of the side. Every draw is of PyTorch's global generator.
+    `scale` go up to that fraction of the side, `rotate` up to that many degrees, either way. `crop` enlarges a random
+    part of at least that fraction of the area. `cutout` blanks a square with that fraction of the side. Every draw is
+    of PyTorch's global generator.
     """
 
     def __init__(
@@ -27,14 +28,16 @@ class Augmentation:
         rotate: float = 0.0,
         scale: float = 0.0,
         cutout: float = 0.0,
+        crop: float = 0.0,
     ) -> None:
         self.mean = torch.tensor(mean).view(1, -1, 1, 1)
         self.std = torch.tensor(std).view(1, -1, 1, 1)
         self.flip, self.shift, self.rotate, self.scale, self.cutout = flip, shift, rotate, scale, cutout
+        self.crop = crop
 
     def __call__(self, images: Tensor) -> Tensor:
         """uint8 (B, C, H, W) -> float32 (B, C, H, W)."""
-        warped = bool(self.rotate or self.scale)
+        warped = bool(self.rotate or self.scale or self.crop)
         if not warped and (self.flip or self.shift):
             images = self.move(images)
         self.mean, self.std = self.mean.to(images.device), self.std.to(images.device)
@@ -64,8 +67,21 @@ class Augmentation:
         # Rows are (x, y, 1) -> x and -> y of the place to look at, in units where the image reaches from -1 to 1.
         across = torch.stack([mirror * size * angle.cos(), -mirror * size * angle.sin(), 2 * self.shift * draws[3]], 1)
         down = torch.stack([size * angle.sin(), size * angle.cos(), 2 * self.shift * draws[4]], 1)
-        grid = functional.affine_grid(torch.stack([across, down], 1), [count, 1, height, width], align_corners=False)
+        places = torch.stack([across, down], 1)
+        if self.crop:
+            places = self.part(places)
+        grid = functional.affine_grid(places, [count, 1, height, width], align_corners=False)
         return functional.grid_sample(inputs, grid, padding_mode="border", align_corners=False)
+
+    def part(self, places: Tensor) -> Tensor:
+        """Look within a random part of each image only, of 3:4 to 4:3, as torchvision's RandomResizedCrop does."""
+        area, ratio, *centre = torch.rand(4, len(places), device=places.device)
+        side = (self.crop + (1 - self.crop) * area).sqrt()
+        stretch = (4 / 3) ** (ratio - 0.5)
+        sides = torch.stack([side * stretch, side / stretch], 1).clamp_(max=1)  # (B, 2): width, height
+        places = places * sides[:, :, None]
+        places[:, :, 2] += (2 * torch.stack(centre, 1) - 1) * (1 - sides)
+        return places
 
     def cut(self, inputs: Tensor) -> Tensor:
         """Blank a square around a random place with 0, the mean colour; less of it where it crosses the edge."""

@@ -40,6 +40,15 @@ def torch_errors_explained(batch_size: int) -> Iterator[None]:
         raise
 
 
+@contextlib.contextmanager
+def download_errors_explained(what: str, remedy: str) -> Iterator[None]:
+    """Turn what a download raises where there is no network into a `UserError` that says what else to do."""
+    try:
+        yield
+    except (OSError, RuntimeError) as error:
+        raise UserError(f"{what} is not there and cannot be downloaded ({error}); {remedy}") from error
+
+
 def _explain(error: Exception, batch_size: int) -> str | None:
     if "does not have a deterministic implementation" in str(error):
         operation = str(error).split()[0]

@@ -56,7 +56,9 @@ def test_off_draws_no_random_number():
 
 
 @pytest.mark.parametrize(
-    "options", [{"flip": True}, {"shift": 0.2}, {"rotate": 30.0}, {"scale": 0.2}, {"cutout": 0.5}], ids=str
+    "options",
+    [{"flip": True}, {"shift": 0.2}, {"rotate": 30.0}, {"scale": 0.2}, {"cutout": 0.5}, {"crop": 0.3}],
+    ids=str,
 )
 def test_the_seed_of_the_global_generator_decides(options):
     images = random_images()
@@ -115,6 +117,52 @@ class TestResampling:
     def test_nothing_happens_where_every_size_is_next_to_nothing(self):
         images = random_images()
         torch.testing.assert_close(augmented(images, scale=1e-9), plain(images), rtol=0, atol=1e-3)
+
+
+class TestCrop:
+    side = 64
+
+    @pytest.fixture
+    def windows(self):
+        """Left, right, top and bottom of the part of each image that is enlarged, as fractions of the side: (4, B)."""
+        ramp = torch.arange(self.side, dtype=torch.uint8)
+        images = torch.stack([ramp.expand(self.side, -1), ramp[:, None].expand(-1, self.side)]).expand(1000, -1, -1, -1)
+        torch.manual_seed(0)
+        shown = Augmentation([0.0, 0.0], [1.0, 1.0], crop=0.3)(images) / self.side
+        corners = shown[:, 0, 0, 1], shown[:, 0, 0, -2], shown[:, 1, 1, 0], shown[:, 1, -2, 0]  # not at the very edge
+        return torch.stack(corners)
+
+    def test_parts_are_as_large_as_they_may_be_and_of_3_to_4_at_most(self, windows):
+        widths, heights = ((windows[a + 1] - windows[a]) * self.side / (self.side - 3) for a in (0, 2))
+        areas, ratios = widths * heights, widths / heights
+        assert areas.min() == pytest.approx(0.3, abs=0.01)
+        assert 0.95 < areas.max() < 1.01
+        assert ratios.min() == pytest.approx(3 / 4, abs=0.02)
+        assert ratios.max() == pytest.approx(4 / 3, abs=0.02)
+
+    def test_they_lie_within_the_image_and_everywhere_in_it(self, windows):
+        left, right, top, bottom = windows
+        for first, last in ((left, right), (top, bottom)):
+            assert first.min() >= 0
+            assert last.max() <= 1
+            assert first.min() < 0.02
+            assert last.max() > 0.96
+            assert first.max() > 0.3
+        assert torch.corrcoef(torch.stack([left, top]))[0, 1].abs() < 0.3
+
+    def test_no_part_is_wider_or_higher_than_the_image(self):
+        ramp = torch.arange(self.side, dtype=torch.uint8).expand(300, 1, self.side, -1)
+        for images, axis in ((ramp, 3), (ramp.transpose(2, 3), 2)):
+            enlarged = Augmentation([0.0], [1.0], crop=0.95)(images)
+            assert enlarged.diff(dim=axis).max() < 1.001  # it never reaches for more than a pixel per pixel
+
+    def test_flip_and_the_rest_happen_within_them(self):
+        images = random_images(count=400)
+        mirrored = augmented(images, crop=0.999999, flip=True)
+        straight = augmented(images, crop=0.999999)
+        same = (mirrored - straight).abs().flatten(1).amax(dim=1) < 1e-3
+        assert torch.allclose(mirrored[~same], straight[~same].flip(3), atol=1e-3)
+        assert 150 < same.sum() < 250
 
 
 class TestCutout:

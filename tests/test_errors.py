@@ -6,6 +6,8 @@ import math
 import pytest
 import torch
 
+from engine.errors import UserError
+from engine.explanations import download_errors_explained
 from tests.folders import checkpoint, contents, history, read
 
 
@@ -370,3 +372,15 @@ def test_a_module_that_the_task_cannot_import_keeps_its_traceback(points, varian
     assert done.status == 1
     assert "No module named 'a_module_of_nobody'" in done.stderr
     assert "Traceback" in done.stderr
+
+
+@pytest.mark.parametrize("error", [OSError("no route to host"), RuntimeError("no mirror answers")], ids=str)
+def test_what_cannot_be_downloaded_says_what_else_to_do(error):
+    said = f"digits is not there and cannot be downloaded .{error}.; put it into data"
+    with pytest.raises(UserError, match=said), download_errors_explained("digits", "put it into data"):
+        raise error
+
+
+def test_faults_of_our_own_are_no_failed_download():
+    with pytest.raises(TypeError), download_errors_explained("digits", "put it into data"):
+        raise TypeError("ours")

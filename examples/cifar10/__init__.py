@@ -1,0 +1,1 @@
+"""CIFAR-10: what is on a small photograph?"""

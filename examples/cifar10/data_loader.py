@@ -1,0 +1,72 @@
+"""Batches of CIFAR-10, 60,000 photographs of 32 x 32 pixels: torchvision's download, or a folder of images."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from engine.augmentation import Augmentation
+from engine.data import TensorBatches
+from engine.explanations import download_errors_explained
+from engine.image_cache import read_images
+from engine.image_folder import find_images
+from utils import Params
+
+GREY = [127.5] * 3  # subtracted from the pixels, then what they are divided by: they become numbers from -1 to 1
+
+
+def fetch_dataloader(types: Sequence[str], data_dir: str | Path, params: Params) -> dict[str, TensorBatches]:
+    """The batches of the splits `types`: (B, 3, 32, 32) images and (B,) labels; every tenth train image is val."""
+    training = not hasattr(params, "classes")  # once learned, they are with the experiment and back on params
+    variations = {"flip": params.flip, "shift": params.shift, "crop": params.crop, "cutout": params.cutout}
+    batches = {}
+    for split in types:
+        images, labels, params.classes = read(Path(data_dir), "test" if split == "test" else "train")
+        if split != "test":
+            held_out = torch.arange(len(images)) % 10 == 0
+            chosen = held_out if split == "val" else ~held_out
+            images, labels = images[chosen], labels[chosen]
+        varied = training and split == "train"
+        kind = MirroredOnce if varied and params.alternating_flip else TensorBatches
+        batches[split] = kind(
+            images,
+            labels,
+            batch_size=params.batch_size if varied else 500,  # no gradients are kept of the others
+            shuffle=varied,
+            transform=Augmentation(GREY, GREY, **(variations if varied else {})),
+        )
+    return batches
+
+
+def read(data_dir: Path, split: str) -> tuple[Tensor, Tensor, list[str]]:
+    """All images of `train` or `test`, uint8 (N, 3, 32, 32), with their labels (N,) and the names of the classes."""
+    if (data_dir / split).is_dir():  # of folders, one for each class
+        folder = find_images(data_dir, [split], seed=0)
+        source, files, labels, _ = folder.splits[split]
+        return torch.from_numpy(read_images(data_dir, files, source, 32, 3)), torch.from_numpy(labels), folder.classes
+    from torchvision.datasets import CIFAR10
+
+    with download_errors_explained(f"{data_dir}: CIFAR-10", "or set data_dir to a folder with train/<class>/*.png"):
+        photographs = CIFAR10(data_dir, train=split == "train", download=True)
+    pixels = torch.from_numpy(photographs.data).permute(0, 3, 1, 2).contiguous()
+    return pixels, torch.tensor(photographs.targets), photographs.classes
+
+
+class MirroredOnce(TensorBatches):
+    """A pass shows each image twice, mirrored the first time or the second: no two looks at it are the same.
+
+    The alternating flip of Keller Jordan, "94% on CIFAR-10 in 3.29 Seconds on a Single GPU", 2024.
+    """
+
+    def __init__(self, images: Tensor, labels: Tensor, **options: Any) -> None:
+        super().__init__(torch.cat([images, images.flip(3)]), torch.cat([labels, labels]), **options)
+
+    def order(self) -> tuple[Tensor, ...]:
+        """The rows of each batch: all images in a random order, then all of them in another."""
+        number = len(self.rows) // 2
+        mirrored = torch.rand(number) < 0.5
+        looks = [torch.arange(number) + number * chosen for chosen in (mirrored, ~mirrored)]
+        rows = torch.cat([look[torch.randperm(number)] for look in looks])
+        return rows.to(self.tensors[0].device).split(self.batch_size)

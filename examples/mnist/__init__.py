@@ -1,0 +1,1 @@
+"""MNIST: which digit was written by hand?"""

@@ -1,0 +1,1 @@
+"""A number predicted from a table: the smallest complete task."""

@@ -1,0 +1,24 @@
+"""Scikit-learn's diabetes data: ten measurements of each of 442 patients, and how far the disease went in a year."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from sklearn.datasets import load_diabetes
+from torch.utils.data import DataLoader, TensorDataset
+
+from utils import Params
+
+SIZES = {"train": 262, "val": 90, "test": 90}
+
+
+def fetch_dataloader(types: Sequence[str], data_dir: str, params: Params) -> dict[str, DataLoader]:
+    """Batches of (B, 10) measurements and (B,) progressions; the splits are the same for every seed."""
+    inputs, labels = load_diabetes(return_X_y=True, scaled=False)
+    table = torch.tensor(np.column_stack([inputs, labels]), dtype=torch.float32)  # (442, 11), the label last
+    rows = torch.randperm(len(table), generator=torch.Generator().manual_seed(0)).split(list(SIZES.values()))
+    tables = {split: table[chosen] for split, chosen in zip(SIZES, rows, strict=True)}
+    std, mean = torch.std_mean(tables["train"], dim=0)
+    params.mean, params.std = mean.tolist(), std.tolist()  # from here on they are kept with the experiment
+    datasets = {split: TensorDataset(tables[split][:, :-1], tables[split][:, -1]) for split in types}
+    return {split: DataLoader(datasets[split], params.batch_size, shuffle=split == "train") for split in types}

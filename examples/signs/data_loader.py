@@ -1,0 +1,35 @@
+"""Batches of hand signs, 64 x 64 pixels each, decoded once and kept in memory."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from engine.augmentation import Augmentation
+from engine.data import TensorBatches
+from engine.image_cache import read_images
+from engine.image_folder import find_images
+from utils import Params
+
+SIZE = 64
+BLACK, WHITE = [0.0] * 3, [255.0] * 3  # pixels become numbers from 0 to 1
+
+
+def fetch_dataloader(types: Sequence[str], data_dir: str | Path, params: Params) -> dict[str, TensorBatches]:
+    """The batches of the splits `types`: (B, 3, 64, 64) images and (B,) labels."""
+    training = not hasattr(params, "classes")  # once learned, they are with the experiment and back on params
+    folder = find_images(Path(data_dir), types, params.seed, getattr(params, "classes", None))
+    params.classes = folder.classes
+    variations = {"flip": params.flip, "shift": params.shift, "rotate": params.rotate, "scale": params.scale}
+    batches = {}
+    for name, split in folder.splits.items():
+        varied = training and name == "train"
+        pixels = read_images(Path(data_dir), split.files, split.source, SIZE, channels=3)
+        arrays = (pixels,) if split.labels is None else (pixels, split.labels)  # no labels: photographs to predict
+        batches[name] = TensorBatches(
+            *arrays,
+            rows=split.rows,
+            batch_size=params.batch_size,
+            shuffle=varied,
+            transform=Augmentation(BLACK, WHITE, **(variations if varied else {})),
+            names=split.names,
+        )
+    return batches

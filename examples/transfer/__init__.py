@@ -1,0 +1,1 @@
+"""Transfer learning: your own photographs, seen by a network that knows a million others."""

@@ -1,0 +1,35 @@
+"""Batches of one's own photographs, scaled and normalised as a network that was trained on ImageNet expects them."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from engine.augmentation import Augmentation
+from engine.data import TensorBatches
+from engine.image_cache import read_images
+from engine.image_folder import find_images
+from utils import Params
+
+MEAN, STD = [123.675, 116.28, 103.53], [58.395, 57.12, 57.375]  # of ImageNet, as torchvision's weights want them
+
+
+def fetch_dataloader(types: Sequence[str], data_dir: str | Path, params: Params) -> dict[str, TensorBatches]:
+    """The batches of the splits `types`: (B, 3, S, S) images and (B,) labels."""
+    training = not hasattr(params, "classes")  # once learned, they are with the experiment and back on params
+    params.provide(begins=training)
+    classes, drawn = getattr(params, "classes", None), getattr(params, "split", None)
+    folder = find_images(Path(data_dir), types, params.seed, classes, drawn)
+    params.classes, params.split = folder.classes, folder.drawn
+    batches = {}
+    for name, split in folder.splits.items():
+        varied = training and name == "train"
+        pixels = read_images(Path(data_dir), split.files, split.source, params.image_size, channels=3)
+        arrays = (pixels,) if split.labels is None else (pixels, split.labels)  # no labels: photographs to predict
+        batches[name] = TensorBatches(
+            *arrays,
+            rows=split.rows,
+            batch_size=params.batch_size,
+            shuffle=varied,
+            transform=Augmentation(MEAN, STD, **({"flip": params.flip, "crop": params.crop} if varied else {})),
+            names=split.names,
+        )
+    return batches
