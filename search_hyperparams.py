@@ -32,8 +32,9 @@ from engine.table import make_table
 from engine.trials import Trial, Trials, read_curve, rivals
 from engine.workers import Workers
 
-# What a trial imports sooner or later: torch, what its first optimizer needs, TensorBoard, and all of ours.
-WARM = ("torch", "torch._dynamo", "torch.utils.tensorboard", "train", "engine.sampling", "search_hyperparams")
+# What a trial imports sooner or later: torch, what its first optimizer needs, TensorBoard with its pictures, and ours.
+TORCHS = ("torch", "torch._dynamo", "torch.utils.tensorboard", "tensorboard.plugins.hparams.api_pb2")
+OURS = ("PIL.PngImagePlugin", "filelock", "train", "engine.sampling", "search_hyperparams")
 KILLED = ("SIGKILL", "SIGTERM", "SIGINT")  # from outside; other signals are crashes
 MOST_DRAWS = 100  # for each configuration that is asked for, until one comes that is not there yet
 
@@ -269,7 +270,7 @@ def train_in_workers(trials: Trials, options: argparse.Namespace) -> None:
     """Train all trials in processes that are warm, until there are no more or a signal comes."""
     search = trials.search
     try:
-        with StopRequest() as stop, Workers([*WARM, *search.task_modules]) as workers:
+        with StopRequest() as stop, Workers([*TORCHS, *OURS, *search.task_modules]) as workers:
             workers.deal(options.num_workers, options.devices, search.base.get("device", "auto"))
             stop.between_steps()
             train_trials(trials, workers, stop, options.data_dir)

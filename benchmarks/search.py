@@ -8,6 +8,7 @@ full grid, and what a trial and a suggestion cost by themselves. About 6 minutes
 """
 
 import argparse
+import datetime
 import json
 import random
 import statistics
@@ -29,6 +30,7 @@ from tests.folders import same_results
 DIGITS = json.loads((ROOT / "experiments" / "learning_rate" / "params.json").read_text()) | {"num_channels": 8}
 SHORT, LONG = DIGITS | {"num_epochs": 2}, DIGITS | {"num_epochs": 40}
 HALVING = {"num_channels": [4, 8, 12], "weight_decay": [0.0, 0.01, 0.1]}
+WORKERS = 2
 RATES = {"learning_rate": [0.0003, 0.003, 0.03]}
 
 
@@ -61,23 +63,43 @@ def compare_ways(place: Path, name: str, params: dict[str, Any], count: int) -> 
     """The same trials searched, and trained one after the other by a fresh process each."""
     rates = [round(0.001 * 1.3**number, 6) for number in range(count)]
     searched = make_search(place / f"{name} searched", params, {"space": {"learning_rate": rates}})
-    ours = seconds("search_hyperparams.py", "--parent_dir", str(searched))
+    ours = seconds("search_hyperparams.py", "--parent_dir", str(searched), "--num_workers", str(WORKERS))
     alone = make_search(place / f"{name} alone", params, {"space": {"learning_rate": rates}})
     seconds("search_hyperparams.py", "--parent_dir", str(alone), "--prepare")
     theirs = sum(seconds("train.py", "--model_dir", str(trial)) for trial in trials(alone))
     differing = sum(not same_results(one, other) for one, other in zip(trials(searched), trials(alone), strict=True))
-    trained = statistics.median(status(trial)["seconds"] for trial in trials(alone))
+    trained = statistics.median(epoch_seconds(trial) for trial in trials(alone))
     print(
         f"{count} trials of {trained:.2f} s of training: searched {ours:.1f} s, one after the other {theirs:.1f} s, "
         f"ratio 1/{theirs / ours:.1f} = {ours / theirs:.2f}; {differing} of {count} with other results"
     )
-    overheads = [status(trial)["updated"] - made(trial) - status(trial)["seconds"] for trial in trials(searched)]
-    print(f"  overhead per trial beyond its epochs: median {1000 * statistics.median(overheads):.0f} ms (2 at a time)")
+    starts, begun = [made(trial) for trial in trials(searched)], [began(trial) for trial in trials(searched)]
+    ends = [status(trial)["updated"] for trial in trials(searched)]
+    in_trials = sum(end - start for start, end in zip(starts, ends, strict=True))
+    between = (WORKERS * (max(ends) - min(starts)) - in_trials) / count
+    before = statistics.median(begin - start for start, begin in zip(starts, begun, strict=True))
+    epochs = statistics.median(epoch_seconds(trial) for trial in trials(searched))
+    own = statistics.median(end - begin for begin, end in zip(begun, ends, strict=True)) - epochs
+    print(
+        f"  per trial: {1000 * before:.0f} ms from the search to the first line of the run, {1000 * between:.0f} ms "
+        f"until the next one; the run's own reading, saving and logging beyond its epochs: {1000 * own:.0f} ms"
+    )
 
 
 def made(trial: Path) -> float:
     """When the search gave the trial to a worker: right after its params.json was written."""
     return (trial / "params.json").stat().st_mtime
+
+
+def began(trial: Path) -> float:
+    """When `train.py` said its first word in the log."""
+    day, clock, *_ = (trial / "train.log").read_text().split()
+    return datetime.datetime.fromisoformat(f"{day} {clock.replace(',', '.')}").timestamp()
+
+
+def epoch_seconds(trial: Path) -> float:
+    """How long training and validation took, over all epochs."""
+    return json.loads((trial / "metrics.jsonl").read_text().splitlines()[-1])["seconds"]
 
 
 def compare_pruning(place: Path) -> None:

@@ -1,6 +1,7 @@
 """Hyperparameters: the table of those the engine reads, and `Params`, which lets no typo pass. Never imports torch."""
 
 import json
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -70,7 +71,18 @@ KEYS = {key.name: key for key in (
 
 
 class MissingKey(UserError, AttributeError):
-    """A hyperparameter that code asks for and the file lacks; also an AttributeError, so that `getattr` can default."""
+    """A hyperparameter that code asks for and the file lacks; also an AttributeError, so that `getattr` can default.
+
+    What it says is put together when somebody reads it: code that defaults asks in every batch.
+    """
+
+    def __init__(self, source: str, name: str, there: Iterable[str]) -> None:
+        super().__init__(source, name, there)
+        self.source, self.name, self.there = source, name, there
+
+    def __str__(self) -> str:
+        hint = did_you_mean(self.name, (key for key in self.there if key not in KEYS))
+        return f'{self.source}: "{self.name}" is asked for and not there{hint}'
 
 
 class Params:
@@ -101,8 +113,7 @@ class Params:
             return self._values[name]
         if name in self._defaults:
             return self._defaults[name]
-        hint = did_you_mean(name, (key for key in self._values if key not in KEYS))
-        raise MissingKey(f'{self._source}: "{name}" is asked for and not there{hint}')
+        raise MissingKey(self._source, name, self._values)
 
     def __setattr__(self, name: str, value: Any) -> None:
         if name.startswith("_"):

@@ -1,5 +1,6 @@
 """Processes that train one trial each, forked from a server that has imported torch and the task once."""
 
+import gc
 import multiprocessing
 import multiprocessing.connection
 import os
@@ -139,6 +140,7 @@ def _tell_gpus(sender: Connection) -> None:
 
 def _work(log: Path, device: str | None, function: Callable[..., None], arguments: tuple[Any, ...]) -> None:
     """What a worker does: become a process like one that was typed, and call the function."""
+    gc.freeze()  # what the server has imported is never garbage: looking through it would copy its memory
     own_process_group()  # Ctrl-C reaches the search, which passes it on once
     threading.Thread(target=_end_with_parent, daemon=True).start()
     multiprocessing.set_start_method(None, force=True)  # for loaders: what a script on this system has
