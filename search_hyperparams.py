@@ -11,10 +11,11 @@ goes on where it was: what is finished stays, what was interrupted goes on, what
 import argparse
 import itertools
 import json
+import random
 import shutil
 import signal
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from shlex import join, quote
 
@@ -66,8 +67,17 @@ def plan(trials: Trials) -> None:
                 load_params(trials.parent / "params.json", {**search.base, name: value})
         return
     configurations = search.grid() if search.method == "grid" else random_draws(search)
+    if search.method == "grid" and search.pruning != "none":
+        configurations = shuffled(configurations, search.seed)
     for number, values in enumerate(itertools.islice(configurations, search.num_trials)):
         trials.add(number, values)
+
+
+def shuffled(configurations: Iterable[Values], seed: int) -> Iterator[Values]:
+    """The same in a random order: along a grid each may be better than all before it, and none would be pruned."""
+    shuffle = list(configurations)
+    random.Random(seed).shuffle(shuffle)
+    return iter(shuffle)
 
 
 def random_draws(search: Search) -> Iterator[Values]:
