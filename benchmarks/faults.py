@@ -8,6 +8,7 @@ search itself. Linux only. About 15 minutes.
 """
 
 import argparse
+import contextlib
 import functools
 import json
 import os
@@ -107,48 +108,51 @@ def study_search_kills(place: Path, kills: int, draw: random.Random, count: int 
     parent = make_folder(place / "search", NOISY | {"loader": "resident", "num_epochs": 40})
     rates = [round(0.001 + 0.0003 * number, 5) for number in range(count)]
     (parent / "search.json").write_text(json.dumps({"space": {"learning_rate": rates}}))
-    command = [sys.executable, "search_hyperparams.py", "--parent_dir", str(parent), "--num_workers", "4"]
+    killed = {"workers": 0, "searches": 0}
     ended: dict[Path, bytes] = {}
-    killed = searches = 0
-    status = None
-    while status != 0:
-        with (place / "search output").open("w") as output:
-            search = subprocess.Popen(command, cwd=ROOT, stdout=output, stderr=output)
-        while search.poll() is None:
-            time.sleep(draw.uniform(0.02, 0.4))
-            for trial in finished(parent) - ended.keys():
-                ended[trial] = (trial / "run.json").read_bytes() + (trial / "metrics.jsonl").read_bytes()
-            workers = working(parent)
-            if not workers or killed + searches >= kills:
-                continue
-            if draw.random() < 1 / 8:
-                search.kill()
-                searches += 1
-            else:
-                os.kill(draw.choice(workers), signal.SIGKILL)
-                killed += 1
-        status = search.wait()
-        assert status in (0, -signal.SIGKILL), (place / "search output").read_text()
-        if finished(parent) != {parent / f"learning_rate={rate}" for rate in rates}:
-            status = None  # what was killed too often waits for the next call
-    again = sum(
-        (trial / "run.json").read_bytes() + (trial / "metrics.jsonl").read_bytes() != content
-        for trial, content in ended.items()
-    )
+    while len(finished(parent)) < count:  # what was killed too often waits for the next call
+        kill_in_search(parent, kills, draw, killed, ended)
+    again = sum(record(trial) != content for trial, content in ended.items())
+    wrong_names = {path.parent for path in parent.glob("*/params.json")} ^ {
+        parent / f"learning_rate={rate}" for rate in rates
+    }
     differing = 0
     for trial in finished(parent):
-        whole = make_folder(
-            place / "search alone" / trial.name / "run", json.loads((trial / "params.json").read_text())
-        )
+        whole = make_folder(place / "alone" / trial.name / "run", json.loads((trial / "params.json").read_text()))
         assert scripts.run("train", "--model_dir", whole, output=whole.parent).status == 0
         differing += not same_results(trial, whole)
-    doubled = len(list(parent.glob("*/params.json"))) - len(rates)
     print(
-        f"search of {len(rates)} trials in 4 workers: {killed} workers and {searches} searches killed; {again} "
-        f"finished trials rerun, {len(rates) - len(finished(parent))} lost, {doubled} too many, "
-        f"{differing} with other results"
+        f"search of {count} trials in 4 workers: {killed['workers']} workers and {killed['searches']} searches killed; "
+        f"{again} finished trials rerun, {len(wrong_names)} lost or too many, {differing} with other results"
     )
-    return again + doubled + differing
+    return again + len(wrong_names) + differing
+
+
+def kill_in_search(
+    parent: Path, kills: int, draw: random.Random, killed: dict[str, int], ended: dict[Path, bytes]
+) -> None:
+    """One call of a search, in which somebody is killed now and then; notes in `ended` what each trial ended with."""
+    command = [sys.executable, "search_hyperparams.py", "--parent_dir", str(parent), "--num_workers", "4"]
+    with (parent / "output").open("w") as output:
+        search = subprocess.Popen(command, cwd=ROOT, stdout=output, stderr=output)
+    while search.poll() is None:
+        time.sleep(draw.uniform(0.02, 0.4))
+        ended.update((trial, record(trial)) for trial in finished(parent) - ended.keys())
+        workers = working(parent)
+        if workers and sum(killed.values()) < kills:
+            if draw.random() < 1 / 8:
+                search.kill()
+                killed["searches"] += 1
+            else:
+                with contextlib.suppress(ProcessLookupError):  # it has just ended by itself
+                    os.kill(draw.choice(workers), signal.SIGKILL)
+                killed["workers"] += 1
+    assert search.wait() in (0, -signal.SIGKILL), (parent / "output").read_text()
+
+
+def record(trial: Path) -> bytes:
+    """What a trial has left of its course: provenance and epochs."""
+    return (trial / "run.json").read_bytes() + (trial / "metrics.jsonl").read_bytes()
 
 
 def finished(parent: Path) -> set[Path]:

@@ -37,8 +37,8 @@ class LiveTable:
         self.clear()
         outcome = self.trials.outcome(trial)
         scores = ", ".join(f"{name} {value:.4g}" for name, value in outcome.scores.items() if value is not None)
-        told = scores if outcome.state == "finished" else outcome.reason
-        print(f"{outcome.state or 'not begun':<11} {trial.name}: {told}", file=self.stream, flush=True)
+        told = scores if outcome.state == "finished" else outcome.reason or "before its first step"
+        print(f"{outcome.state or 'interrupted':<11} {trial.name}: {told}", file=self.stream, flush=True)
 
     def clear(self) -> None:
         """Take away what is shown."""
