@@ -76,13 +76,13 @@ class MissingKey(UserError, AttributeError):
     What it says is put together when somebody reads it: code that defaults asks in every batch.
     """
 
-    def __init__(self, source: str, name: str, there: Iterable[str]) -> None:
-        super().__init__(source, name, there)
-        self.source, self.name, self.there = source, name, there
+    def __init__(self, source: str, key: str, there: Iterable[str]) -> None:
+        super().__init__(source, key, there)
+        self.source, self.key, self.there = source, key, there
 
     def __str__(self) -> str:
-        hint = did_you_mean(self.name, (key for key in self.there if key not in KEYS))
-        return f'{self.source}: "{self.name}" is asked for and not there{hint}'
+        hint = did_you_mean(self.key, (key for key in self.there if key not in KEYS))
+        return f'{self.source}: "{self.key}" is asked for and not there{hint}'
 
 
 class Params:
