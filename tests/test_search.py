@@ -3,7 +3,6 @@
 import functools
 import json
 import os
-import pty
 import shutil
 import signal
 import subprocess
@@ -531,6 +530,8 @@ def note_device(path):
 
 class TestLiveTable:
     def test_a_terminal_shows_what_runs_and_how_far_it_is(self, describe, search):
+        import pty  # which Windows lacks
+
         parent = describe({"space": RATES})
         search(parent)
         trials = Trials(parent, read_search(parent))
