@@ -15,9 +15,12 @@ def number_format(values: Iterable[float | None]) -> str:
     sizes = [abs(value) for value in values if value and math.isfinite(value)]
     if not sizes:
         return ".4f"
-    decimals = max(0, 4 - math.ceil(math.log10(max(sizes))))
-    too_small = min(sizes) < 10 ** (1 - decimals)  # two digits would be left of it, or fewer
-    return ".4g" if decimals > 6 or (too_small and decimals > 0) or max(sizes) >= 1e6 else f".{decimals}f"
+    places = math.ceil(math.log10(max(sizes)))  # before the point, of the largest
+    decimals = max(0, 4 - places)
+    too_small = min(sizes) < (10 ** (1 - decimals) if decimals else 1)  # two digits would be left of it, or fewer
+    if decimals > 6 or max(sizes) >= 1e6:
+        return ".4g"
+    return f".{max(4, places)}g" if too_small else f".{decimals}f"
 
 
 def param_text(value: Any) -> str:

@@ -127,6 +127,15 @@ class TestTrials:
         assert len(states(parent)) == 5
         assert first.keys() < states(parent).keys()
 
+    def test_a_search_with_a_seed_of_its_own_knows_its_trials_again(self, describe, search):
+        settings = {"method": "tpe", "num_trials": 2, "space": {"learning_rate": {"min": 1e-3, "max": 1e-1}}}
+        parent = describe(settings, num_epochs=1, seed=7)
+        search(parent)
+        before = states(parent)
+        search(parent)
+        assert states(parent) == before
+        assert len(before) == 2
+
     @pytest.mark.parametrize("method", ["random", "tpe"])
     def test_a_small_space_is_exhausted_and_nothing_in_it_tried_twice(self, describe, search, method):
         parent = describe({"method": method, "space": {"num_hidden": [2, 4, 8]}, "num_trials": 9}, num_epochs=1)
