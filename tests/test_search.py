@@ -393,6 +393,8 @@ class TestStopping:
         parent = describe(settings, num_epochs=60)
         process = start(parent, "--num_workers", "2")
         self.wait_for(lambda: len(list(parent.glob("*/last.pth.tar"))) == 2)
+        pids = [read(path.parent, "status.json")["pid"] for path in parent.glob("*/status.json")]
+        assert [os.getpgid(pid) for pid in pids] == pids  # else Ctrl-C would reach them twice, which means: at once
         if number == signal.SIGINT:
             os.killpg(process.pid, number)  # as a terminal does
         else:
