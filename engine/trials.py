@@ -131,7 +131,13 @@ class Trials:
             self.configurations.append(self._by_key[key])
         if all(other.params.get("seed") != trial.params.get("seed") for other in self._by_key[key].trials):
             self._by_key[key].trials.append(trial)  # not a copy that somebody made
+            self._by_key[key].trials.sort(key=self._turn)
             self._by_name[trial.name] = trial
+
+    def _turn(self, trial: Trial) -> int:
+        """When a trial's seed has its turn; those that search.json does not name come last."""
+        seeds = self.search.seeds
+        return seeds.index(trial.params["seed"]) if trial.params.get("seed") in seeds else len(seeds)
 
     def __iter__(self) -> Iterator[Trial]:
         return (trial for configuration in self.configurations for trial in configuration.trials)

@@ -218,6 +218,13 @@ class TestPruning:
         numbers = [read(parent / f"learning_rate={rate}", "params.json")["_trial"] for rate in rates]
         assert sorted(numbers) == list(range(6)) != numbers
 
+    def test_the_first_seed_that_is_named_stays_the_one_that_decides(self, describe, search):
+        parent = describe(HALVING | {"seeds": [2, 1]}, num_epochs=3)
+        search(parent)
+        assert all(name.endswith("seed=2") for name, state in states(parent).items() if state == "pruned")
+        trials = Trials(parent, read_search(parent))
+        assert {one.trials[0].params["seed"] for one in trials.configurations} == {2}
+
     def test_the_median_prunes_too(self, describe, search):
         rates = [0.03, 0.02, 0.01, 0.04, 1e-6, 2e-6]
         parent = describe({"space": {"learning_rate": rates}, "pruning": "median"}, num_epochs=4)
