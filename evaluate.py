@@ -9,6 +9,7 @@ import argparse
 import itertools
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 from engine.comparison import Entry, choose_entries, group_entries
@@ -36,10 +37,12 @@ def read_params(options: argparse.Namespace) -> tuple[Experiment, Params]:
 
 
 def read_members(options: argparse.Namespace) -> list[Entry]:
-    """The experiments of the group, in the order of their names."""
+    """The experiments of the group, in the order of their names. Raises `UserError` if none of them is finished."""
     entries = choose_entries(Path(options.parent_dir))
     if not any(entry.has_run for entry in entries):
         raise UserError(f"{options.parent_dir}: no experiment has been run here")
+    if not any(entry.is_finished for entry in entries):
+        raise UserError(f"{options.parent_dir}: no experiment is finished here; --model_dir evaluates one all the same")
     return entries
 
 
@@ -117,7 +120,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     experiment, params = read_params(options)
     set_logger(experiment.file("evaluate.log"))
     evaluate_experiment(experiment, params, options.restore_file, options.split)
-    print(f"Next: compare experiments with  python synthesize_results.py --parent_dir {experiment.folder.parent}")
+    parent = quote(str(experiment.folder.parent))
+    print(f"Next: compare experiments with  python synthesize_results.py --parent_dir {parent}")
 
 
 def evaluate_experiment(experiment: Experiment, params: Params, restore_file: str, split: str) -> dict[str, float]:
@@ -142,7 +146,7 @@ def evaluate_experiment(experiment: Experiment, params: Params, restore_file: st
         scores = evaluate(model, batches, task, params, device, predictions)
     predictions.finish()
     logging.info(f"- {split}: {score_line(scores) or 'no labels, only predictions'}")
-    experiment.record_evaluation(split, checkpoint_path, scores)
+    experiment.record_evaluation(split, checkpoint_path, params.data_dir, scores)
     predictions.write(experiment.file(f"predictions_{split}.csv"))
     if scores and task.report is not None:
         task.report(predictions, experiment.folder)
@@ -153,7 +157,7 @@ def evaluate_group(options: argparse.Namespace) -> None:
     """Evaluate each finished experiment of a group, a line for each; one that cannot be is no end for the others."""
     entries, found, failed = read_members(options), {}, []
     for entry in entries:
-        if entry.state not in ("finished", None) or not entry.has_run:
+        if not entry.is_finished:
             print(f"{entry.name}: left out: {entry.state or 'not run'}")
             continue
         try:
@@ -169,7 +173,7 @@ def evaluate_group(options: argparse.Namespace) -> None:
     for line in group_lines(entries, found):
         print(line)
     folder = options.parent_dir if Path(options.parent_dir).is_dir() else Path(options.parent_dir).parent
-    print(f"Next: compare experiments with  python synthesize_results.py --parent_dir {folder}")
+    print(f"Next: compare experiments with  python synthesize_results.py --parent_dir {quote(str(folder))}")
     if failed:
         raise UserError(f"{len(failed)} of {len(failed) + len(found)} could not be evaluated: {', '.join(failed)}")
 

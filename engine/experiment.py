@@ -6,6 +6,7 @@ import logging
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from shlex import quote
 
 from engine.errors import UserError
 from engine.files import read_json, replacing, without_nan, write_json
@@ -127,10 +128,11 @@ class Experiment:
         if data != data_now:
             changes.append(f"data in {params.data_dir}: {describe_data(data)} -> {describe_data(data_now)}")
         if changes:
+            folder, another = quote(str(self.folder)), quote(f"{self.folder}_2")
             raise UserError(
                 f"{self.folder} was begun with other params or data: {', '.join(changes)}. "
-                f"Either start over:  python train.py --model_dir {self.folder} --fresh  "
-                f"or make a new experiment:  python train.py --model_dir {self.folder}_2 --from {self.folder}"
+                f"Either start over:  python train.py --model_dir {folder} --fresh  "
+                f"or make a new experiment:  python train.py --model_dir {another} --from {folder}"
             )
 
     def warn_of_changes(self, record: Values) -> None:
@@ -201,14 +203,18 @@ class Experiment:
         write_json(self.file("metrics_val_last_weights.json"), scores)
         if is_best:
             write_json(self.file("metrics_val_best_weights.json"), scores)
+            for path in self.folder.glob("metrics_*_best.json"):  # of the best before: this one is yet to be evaluated
+                path.unlink()
 
-    def record_evaluation(self, split: str, checkpoint: Path, scores: Values) -> None:
-        """Keep the scores of an evaluation, and the fact that this split has been looked at."""
-        name = checkpoint.name.removesuffix(".pth.tar")
-        if scores:
-            write_json(self.file(f"metrics_{split}_{name}.json"), scores)
+    def record_evaluation(self, split: str, checkpoint: Path, data_dir: str, scores: Values) -> None:
+        """Record a look at a split with its scores; those on other data than the run's get no file of their own."""
+        name, record = checkpoint.name.removesuffix(".pth.tar"), self.run()
         look = {"split": split, "checkpoint": name, "at": time.strftime("%Y-%m-%dT%H:%M:%S%z"), "scores": scores}
-        record = self.run()
+        if data_dir != self.params().data_dir and data_fingerprint(Path(data_dir)) != record.get("data"):
+            look["data_dir"] = data_dir
+            logging.info(f"The scores on {data_dir}, other data than this run's, are in run.json alone")
+        elif scores:
+            write_json(self.file(f"metrics_{split}_{name}.json"), scores)
         write_json(self.file("run.json"), {**record, "evaluations": [*record.get("evaluations", []), look]})
 
     def best_scores(self) -> Values:
@@ -225,10 +231,11 @@ class Experiment:
         """What to say when training is over: the best scores, and what one would type next."""
         scores = ", ".join(f"{name} {value:.4g}" for name, value in self.best_scores().items() if value is not None)
         status = self.status.read()
+        folder, longer = quote(str(self.folder)), quote(f"{self.folder}_longer")
         return (
             f"{self.folder} is finished: {status.get('epoch')} epochs, best on val: {scores}\n"
-            f"Next: look at it     tensorboard --logdir {self.folder}\n"
-            f"      test it        python evaluate.py --model_dir {self.folder}\n"
-            f"      train longer   python train.py --model_dir {self.folder}_longer --from {self.folder} "
+            f"Next: look at it     tensorboard --logdir {folder}\n"
+            f"      test it        python evaluate.py --model_dir {folder}\n"
+            f"      train longer   python train.py --model_dir {longer} --from {folder} "
             f"--set num_epochs={2 * self.run()['params']['num_epochs']}"
         )

@@ -32,7 +32,8 @@ def replacing(path: Path, durable: bool = False) -> Iterator[BinaryIO]:
         if durable:
             sync_folder(path.parent)
     except BaseException as error:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            temporary.unlink()
         cause = error if isinstance(error, OSError) else error.__context__  # torch.save raises an error of its own
         if isinstance(cause, OSError):
             raise DiskError(f"{path}: cannot be written ({cause.strerror}); what was there is as it was") from error

@@ -13,6 +13,8 @@ from pathlib import Path
 
 from engine.hyperparameters import Values
 
+# A patch that can be applied, whatever the user has configured
+PLAIN_DIFF = ("--no-ext-diff", "--no-textconv", "--no-color", "--src-prefix=a/", "--dst-prefix=b/")
 PACKAGES = ("torch", "torchvision", "numpy", "pillow", "scikit-learn", "torchmetrics")
 
 
@@ -46,11 +48,11 @@ def git_record(task: str) -> Values:
     if commit is None:
         return {"commit": None}
     folder = task.replace(".", "/")
-    untracked = (_git("ls-files", "--others", "--exclude-standard", "--", f"{folder}/*.py") or "").splitlines()
+    untracked = (_git("ls-files", "-z", "--others", "--exclude-standard", "--", f"{folder}/*.py") or "").split("\0")
     return {
         "commit": commit.strip(),
-        "patch": _git("diff", "HEAD", "--", "*.py"),
-        "untracked": {name: Path(name).read_text(encoding="utf-8", errors="replace") for name in untracked},
+        "patch": _git("diff", *PLAIN_DIFF, "HEAD", "--", "*.py"),
+        "untracked": {name: Path(name).read_text(encoding="utf-8", errors="replace") for name in untracked if name},
     }
 
 

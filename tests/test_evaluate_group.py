@@ -95,6 +95,21 @@ def test_what_is_not_finished_is_left_out(seeds, script, tmp_path):
     assert not (first / "metrics_test_best.json").exists()
 
 
+def test_a_group_in_which_nothing_is_finished_is_one_line(seeds, script, tmp_path):
+    for folder in seeds(2):
+        (folder / "status.json").write_text('{"state": "interrupted"}')
+    done = script("evaluate", "--parent_dir", tmp_path / "group")
+    assert (done.status, done.stdout, done.stderr.count("\n")) == (2, "", 1)
+    assert "no experiment is finished here" in done.stderr
+
+
+def test_what_to_type_next_can_be_typed(seeds, script, tmp_path):
+    seeds(1)
+    (tmp_path / "group").rename(tmp_path / "my group")
+    done = script("evaluate", "--parent_dir", tmp_path / "my group")
+    assert done.stdout.endswith(f"--parent_dir '{tmp_path / 'my group'}'\n")
+
+
 @pytest.mark.parametrize(
     ("name", "said"),
     [

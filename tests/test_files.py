@@ -5,6 +5,7 @@ import math
 
 import pytest
 
+from engine.errors import DiskError
 from engine.files import read_json, replacing, write_json
 
 
@@ -54,3 +55,12 @@ def test_a_value_that_is_no_json_leaves_the_file(tmp_path):
         write_json(path, {"classes": object()})
     assert read_json(path) == {"classes": 3}
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_what_cannot_be_written_is_one_line(tmp_path):
+    (tmp_path / "folder.json").mkdir()
+    with pytest.raises(DiskError, match=r"folder.json: cannot be written"), replacing(tmp_path / "folder.json"):
+        pass
+    with pytest.raises(DiskError, match=r"cannot be written"), replacing(tmp_path / "none" / "status.json"):
+        pass
+    assert [path.name for path in tmp_path.iterdir()] == ["folder.json"]

@@ -575,6 +575,42 @@ def test_evaluation_leaves_scores_and_a_line_for_each_example(trained, script, t
     assert all(after[name] == before[name] for name in before if name != "run.json")
 
 
+def test_scores_of_a_best_checkpoint_that_is_no_longer_the_best_are_gone(points, train, script):
+    folder = points(num_epochs=3)
+    assert scripts.call(stop_after_first_epoch, ["--model_dir", str(folder)]) == 1
+    for checkpoint_name in ("best", "last"):
+        assert script("evaluate", "--model_dir", folder, "--restore_file", checkpoint_name).status == 0
+    train(folder)
+    assert not (folder / "metrics_test_best.json").exists()
+    assert (folder / "metrics_val_best_weights.json").exists()
+    assert len(read(folder, "run.json")["evaluations"]) == 2
+
+
+def test_scores_on_other_data_do_not_stand_for_those_on_its_own(trained, script, tmp_path):
+    folder = trained(tmp_path / "run")
+    (tmp_path / "others").mkdir()
+    (tmp_path / "others" / "points.csv").write_text("1,2\n")
+    assert script("evaluate", "--model_dir", folder).status == 0
+    (folder / "metrics_test_best.json").unlink()
+    done = script("evaluate", "--model_dir", folder, "--data_dir", tmp_path / "others")
+    assert done.status == 0, done.stderr
+    assert "other data than this run's" in done.stdout
+    looks = read(folder, "run.json")["evaluations"]
+    assert [look.get("data_dir") for look in looks] == [None, str(tmp_path / "others")]
+    assert looks[1]["scores"] == looks[0]["scores"]
+    assert not (folder / "metrics_test_best.json").exists()
+
+
+def test_its_own_data_may_have_moved(points, train, script, tmp_path):
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "points.csv").write_text("1,2\n")
+    folder = train(points(data_dir=str(tmp_path / "data")))
+    (tmp_path / "data").rename(tmp_path / "moved")
+    done = script("evaluate", "--model_dir", folder, "--data_dir", tmp_path / "moved")
+    assert done.status == 0, done.stderr
+    assert (folder / "metrics_test_best.json").exists()
+
+
 def test_each_split_has_its_own_files_and_its_examples_their_names(points, variant, train, script):
     loader = """
 def fetch_dataloader(types, data_dir, params, fetch=fetch_dataloader):
