@@ -11,11 +11,10 @@ goes on where it was: what is finished stays, what was interrupted goes on, what
 import argparse
 import itertools
 import json
-import random
 import shutil
 import signal
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from shlex import join, quote
 
@@ -26,18 +25,18 @@ from engine.files import replacing, write_json
 from engine.hyperparameters import Values, load_params
 from engine.layout import terminal_text
 from engine.live_table import LiveTable
-from engine.space import Search, read_search
+from engine.outcomes import ENDED
+from engine.space import read_search
 from engine.status import Occupied, alone
 from engine.stopping import Pruned, Stopped, StopRequest
 from engine.table import make_table
-from engine.trials import Trial, Trials, read_curve, rivals
+from engine.trials import Trial, Trials
 from engine.workers import Workers
 
 # What a trial imports sooner or later: torch, what its first optimizer needs, TensorBoard with its pictures, and ours.
 TORCHS = ("torch", "torch._dynamo", "torch.utils.tensorboard", "tensorboard.plugins.hparams.api_pb2")
-OURS = ("PIL.PngImagePlugin", "filelock", "train", "engine.sampling", "search_hyperparams")
+OURS = ("PIL.PngImagePlugin", "filelock", "train", "engine.pruning", "search_hyperparams")
 KILLED = ("SIGKILL", "SIGTERM", "SIGINT")  # from outside; other signals are crashes
-MOST_DRAWS = 100  # for each configuration that is asked for, until one comes that is not there yet
 
 
 def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespace:
@@ -66,47 +65,25 @@ def plan(trials: Trials) -> None:
             for value in dimension.bounds():
                 load_params(trials.parent / "params.json", {**search.base, name: value})
         return
-    configurations = search.grid() if search.method == "grid" else random_draws(search)
-    if search.method == "grid" and search.pruning != "none":
-        configurations = shuffled(configurations, search.seed)
+    if search.method == "grid":
+        configurations = search.grid()
+    else:
+        from engine.sampling import random_draws
+
+        configurations = random_draws(search)
     for number, values in enumerate(itertools.islice(configurations, search.num_trials)):
         trials.add(number, values)
 
 
-def shuffled(configurations: Iterable[Values], seed: int) -> Iterator[Values]:
-    """The same in a random order: along a grid each may be better than all before it, and none would be pruned."""
-    shuffle = list(configurations)
-    random.Random(seed).shuffle(shuffle)
-    return iter(shuffle)
-
-
-def random_draws(search: Search) -> Iterator[Values]:
-    """Random configurations, each another one, until there are no more; the n-th is the same every time."""
-    from engine.sampling import suggest
-
-    drawn: list[Values] = []
-    for number in range(MOST_DRAWS * (search.num_trials or 1)):
-        values = suggest("random", search.space, search.seed, number)
-        if values not in drawn:
-            drawn.append(values)
-            yield values
-        if len(drawn) == search.size:
-            return
-
-
 def ask(trials: Trials) -> bool:
     """Have TPE suggest a configuration that is not there yet, from all that is known; returns whether there is one."""
-    from engine.sampling import suggest
+    from engine.sampling import guided_draws
 
     search, evidence = trials.search, trials.evidence()
     count = len(evidence)
     if count >= min(search.num_trials or 0, search.size):
         return False
-    draws = (
-        suggest("tpe", search.space, search.seed, count, evidence, trials.watched[1], attempt)
-        for attempt in range(MOST_DRAWS)
-    )
-    return any(trials.add(count, values) for values in draws)
+    return any(trials.add(count, values) for values in guided_draws(search, evidence, trials.watched[1]))
 
 
 def next_trial(trials: Trials, busy: set[str]) -> Trial | None:
@@ -137,8 +114,7 @@ def train_trials(trials: Trials, workers: Workers, stop: StopRequest, data_dir: 
                 trial = running.pop(name)
                 note_end(trial, status)
                 table.tell_end(trial)
-                if trials.search.keep is not None:
-                    trials.drop_checkpoints(trials.search.keep)
+                trials.drop_checkpoints()
     finally:
         table.clear()
 
@@ -149,7 +125,7 @@ def start_trial(trial: Trial, trials: Trials, workers: Workers, data_dir: str | 
     trial.attempts += 1
     trial.experiment.write_params(trial.params)
     pruning = search.pruning if trials.is_pilot(trial) else "none"
-    seed = trial.params["seed"] if search.seeds else None
+    seed = trial.seed if search.seeds else None
     log = trial.experiment.file("train.log")
     workers.start(trial.name, log, train_trial, trial.experiment.folder, data_dir, pruning, seed)
 
@@ -174,40 +150,31 @@ def train_trial(folder: Path, data_dir: str | None, pruning: str, seed: int | No
     def recorded() -> None:
         try:
             with withheld("test"):
-                train.main(sys.argv[1:], on_epoch=make_pruner(experiment, pruning, seed))
+                train.main(sys.argv[1:], on_epoch=hook(experiment, pruning, seed))
         except Pruned:
             pass
-        except Exception as error:
-            if not isinstance(error, Occupied) and experiment.status.read().get("state") != "failed":
+        except (Occupied, Stopped):
+            raise
+        except (Exception, SystemExit) as error:
+            if experiment.status.read().get("state") != "failed":
                 experiment.status.end(error)  # a run that fails before its first step leaves no word of its own
             raise
 
     run(recorded)
 
 
+def hook(experiment: Experiment, pruning: str, seed: int | None) -> Callable[[int, Values], None] | None:
+    """What the training loop is to call after each epoch; None where nothing is pruned."""
+    if pruning == "none":
+        return None
+    from engine.pruning import make_pruner
+
+    return make_pruner(experiment, pruning, seed)
+
+
 def train_command(folder: Path, data_dir: str | None) -> list[str]:
     """What one would type to train a trial by hand."""
     return ["python", "train.py", "--model_dir", str(folder), *(["--data_dir", data_dir] if data_dir else [])]
-
-
-def make_pruner(experiment: Experiment, pruning: str, seed: int | None) -> Callable[[int, Values], None] | None:
-    """The hook of the training loop that ends a trial when others are ahead of it; None where nothing is pruned."""
-    if pruning == "none":
-        return None
-    from engine.sampling import is_to_be_pruned, pruning_epochs
-
-    num_epochs = experiment.params().num_epochs
-    epochs_to_decide = pruning_epochs(pruning, num_epochs)
-
-    def on_epoch(epoch: int, scores: Values) -> None:
-        if epoch in epochs_to_decide:
-            record = experiment.run()
-            monitor, mode = record["monitor"], record["mode"]
-            curve, others = read_curve(experiment, monitor), rivals(experiment, monitor, seed)
-            if is_to_be_pruned(pruning, curve, others, num_epochs, mode):
-                raise Pruned(f"{pruning} pruning: {monitor} {scores[monitor]:.4g} after epoch {epoch}")
-
-    return on_epoch
 
 
 # What comes of it
@@ -220,23 +187,23 @@ def prepare(trials: Trials, data_dir: str | None) -> None:
     commands = []
     for trial in trials:
         trial.experiment.write_params(trial.params)
-        if trials.outcome(trial).state != "finished":
+        if trials.outcome(trial).state not in ENDED:
             commands.append(join(train_command(trial.experiment.folder, data_dir)))
     path = trials.parent / "commands.txt"
     with replacing(path) as file:
         file.write("".join(f"{command}\n" for command in commands).encode())
-    print(
-        f"{len(commands)} commands in {path}, one per line; as a job array of SLURM:\n"
-        f"  sbatch --array=1-{len(commands)} --wrap 'eval \"$(sed -n ${{SLURM_ARRAY_TASK_ID}}p {path})\"'\n"
-        f"Then see what came of it:  python search_hyperparams.py --parent_dir {trials.parent}"
-    )
+    print(f"{len(commands)} commands in {path}, one per line")
+    if commands:
+        line = f'eval "$(sed -n ${{SLURM_ARRAY_TASK_ID}}p {quote(str(path))})"'
+        print(f"As a job array of SLURM:  sbatch --array=1-{len(commands)} --wrap {quote(line)}")
+    print(f"Then see what came of it:  python search_hyperparams.py --parent_dir {quote(str(trials.parent))}")
 
 
 def conclude(trials: Trials) -> None:
     """Print the table, the best configuration and what one would type next; leave the best one in best.json."""
     ranking = trials.ranking()
     if not ranking:
-        raise UserError(f"{trials.parent}: no configuration has finished; why stands in the train.log of each trial")
+        raise UserError(f"{trials.parent}: no configuration has a score; why stands in the train.log of each trial")
     groups = group_entries(read_entries(trials.parent))
     print(f"\n{terminal_text(make_table(groups), [], shutil.get_terminal_size(fallback=(120, 0)).columns)}\n")
 
@@ -273,6 +240,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             return
         if next_trial(trials, set()) or trials.elsewhere():  # else all is done, and no torch need be imported
             train_in_workers(trials, options)
+        trials.drop_checkpoints()  # of what was trained elsewhere, or if fewer are to be kept than before
         conclude(trials)
 
 

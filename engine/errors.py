@@ -2,6 +2,7 @@
 
 import difflib
 import errno
+import os
 import sys
 from collections.abc import Callable, Iterable
 from typing import TypeVar
@@ -27,10 +28,15 @@ class DiskError(UserError):
 def run(main: Callable[[], Result]) -> Result:
     """Call `main` as a script: a `UserError` becomes its one line on stderr and its exit status."""
     try:
-        return main()
+        result = main()
+        sys.stdout.flush()
+        return result
     except UserError as error:
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
         sys.exit(error.status)
+    except BrokenPipeError:  # `... | head`: nobody reads on
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
     except OSError as error:
         if error.errno not in DISK_FULL:
             raise

@@ -5,7 +5,8 @@ import sys
 import time
 from typing import TextIO
 
-from engine.trials import ENDED, Trial, Trials
+from engine.outcomes import ENDED
+from engine.trials import Trial, Trials
 
 
 class LiveTable:
@@ -37,7 +38,8 @@ class LiveTable:
         self.clear()
         outcome = self.trials.outcome(trial)
         scores = ", ".join(f"{name} {value:.4g}" for name, value in outcome.scores.items() if value is not None)
-        told = scores if outcome.state == "finished" else outcome.reason or "before its first step"
+        reason = " ".join((outcome.reason or "before its first step").split())  # torch's own take several lines
+        told = scores if outcome.state == "finished" else reason
         print(f"{outcome.state or 'interrupted':<11} {trial.name}: {told}", file=self.stream, flush=True)
 
     def clear(self) -> None:
@@ -50,18 +52,16 @@ class LiveTable:
         seconds = time.monotonic() - self._start
         told = [f"{running} running"]
         told += [f"{count} {state}" for state in (*ENDED, "failed", "interrupted") if (count := self._count(state))]
-        total, ended = self.trials.total, self._count(*ENDED)
-        done_now = ended - self._ended_before
-        if done_now:
-            told.append(f"about {readable(seconds / done_now * (total - ended))} left")
+        if ended := self._count(*ENDED) - self._ended_before:
+            told.append(f"about {readable(seconds / ended * self.trials.remaining)} left")
         for score, best in self.trials.ranking()[:1]:
             told.append(f"best {self.trials.watched[0]} {score:.4g} ({best.name})")
-        return f"{total} trials, {readable(seconds)}: {', '.join(told)}"
+        return f"{self.trials.total} trials, {readable(seconds)}: {', '.join(told)}"
 
     def _line(self, trial: Trial) -> str:
         outcome = self.trials.outcome(trial)
         score = f", {outcome.monitor} {outcome.score:.4g}" if outcome.score is not None else ""
-        return f"  {trial.name}: epoch {outcome.epoch}/{trial.num_epochs}{score}"
+        return f"  epoch {outcome.epoch}/{trial.num_epochs}{score}  {trial.name}"  # what is long may be cut off
 
     def _count(self, *states: str) -> int:
         return sum(self.trials.outcome(trial).state in states for trial in self.trials)

@@ -1,10 +1,10 @@
-"""What to try next and what to give up: Optuna's samplers and pruners, fed from what the folders say.
+"""What to try next: Optuna's samplers, fed from what the folders say.
 
 The folders are the truth: a study lives in memory only, and is built from them each time something is asked.
 """
 
-import math
-from collections.abc import Iterable
+import datetime
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import optuna
@@ -13,12 +13,33 @@ from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
 from engine.hyperparameters import Values
+from engine.outcomes import Evidence
 from engine.seeds import derive
-from engine.space import Choice, Dimension, Range
-from engine.trials import Evidence
+from engine.space import Choice, Dimension, Range, Search
 
-REDUCTION = 3  # of as many trials that come to a rung of halving, the best one goes on
+SOME_TIME = datetime.datetime(2000, 1, 1)  # Optuna wants one, and its samplers do not look at it
+MOST_DRAWS = 100  # for each configuration that is asked for, until another one comes
+MOST_GUIDED = 10  # until one comes that is not there yet
 optuna.logging.set_verbosity(optuna.logging.WARNING)
+
+
+def random_draws(search: Search) -> Iterator[Values]:
+    """Random configurations, each another one, until there are no more; the n-th is the same every time."""
+    drawn: list[Values] = []
+    for number in range(MOST_DRAWS * (search.num_trials or 1)):
+        values = suggest("random", search.space, search.seed, number)
+        if values not in drawn:
+            drawn.append(values)
+            yield values
+        if len(drawn) == search.size:
+            return
+
+
+def guided_draws(search: Search, evidence: list[Evidence], mode: str) -> Iterator[Values]:
+    """What TPE suggests next, some other ones in case it is there already, and then random ones: TPE may insist."""
+    for attempt in range(MOST_GUIDED):
+        yield suggest("tpe", search.space, search.seed, len(evidence), evidence, mode, attempt)
+    yield from random_draws(search)
 
 
 def suggest(
@@ -37,56 +58,10 @@ def suggest(
         study = optuna.create_study(sampler=optuna.samplers.RandomSampler(study_seed))
     else:
         sampler = optuna.samplers.TPESampler(seed=study_seed, constant_liar=True)
-        study = optuna.create_study(sampler=sampler, direction=_direction(mode))
+        study = optuna.create_study(sampler=sampler, direction=direction(mode))
         study.add_trials([_frozen(one, space, distributions) for one in evidence])
     drawn = study.ask(distributions).params
     return {name: _value(space[name], drawn[name]) for name in space}
-
-
-def is_to_be_pruned(
-    pruning: str, curve: dict[int, float], rivals: Iterable[Evidence], num_epochs: int, mode: str
-) -> bool:
-    """Whether a trial with this `curve` (epoch -> score) is to be given up, given those of its rivals."""
-    shortest = max(1, num_epochs // REDUCTION**3)
-    pruner: optuna.pruners.BasePruner
-    if pruning == "median":
-        pruner = optuna.pruners.MedianPruner(n_startup_trials=4, n_warmup_steps=shortest)
-    else:
-        pruner = optuna.pruners.SuccessiveHalvingPruner(min_resource=shortest, reduction_factor=REDUCTION)
-    study = optuna.create_study(direction=_direction(mode), pruner=pruner)
-    study.add_trials([_with_curve(one.curve, shortest, one.state == "finished") for one in rivals if one.curve])
-    study.add_trial(_with_curve(curve, shortest, is_finished=False, is_asking=True))
-    return pruner.prune(study, study.trials[-1])
-
-
-def pruning_epochs(pruning: str, num_epochs: int) -> set[int]:
-    """The epochs after which there is something to decide."""
-    if pruning == "none":
-        return set()
-    shortest = max(1, num_epochs // REDUCTION**3)
-    if pruning == "median":
-        return set(range(shortest, num_epochs))
-    return {epoch for epoch in _rungs(shortest, num_epochs) if epoch < num_epochs}
-
-
-def _rungs(shortest: int, num_epochs: int) -> list[int]:
-    count = max(0, math.floor(math.log(num_epochs / shortest, REDUCTION) + 1e-9)) + 1
-    return [shortest * REDUCTION**rung for rung in range(count)]
-
-
-def _with_curve(curve: dict[int, float], shortest: int, is_finished: bool, is_asking: bool = False) -> FrozenTrial:
-    """A trial that has come as far as `curve`, with the mark that Optuna leaves at each rung of halving it has passed.
-
-    One that is asking is at its last epoch just now, and has no mark for that one yet.
-    """
-    last = max(curve)
-    passed = [epoch for epoch in _rungs(shortest, last) if not (is_asking and epoch == last)]
-    return optuna.trial.create_trial(
-        state=TrialState.COMPLETE if is_finished else TrialState.RUNNING,
-        value=curve[last] if is_finished else None,
-        intermediate_values=curve,
-        system_attrs={f"completed_rung_{rung}": curve[epoch] for rung, epoch in enumerate(passed) if epoch in curve},
-    )
 
 
 def _frozen(one: Evidence, space: dict[str, Dimension], distributions: dict[str, BaseDistribution]) -> FrozenTrial:
@@ -94,16 +69,23 @@ def _frozen(one: Evidence, space: dict[str, Dimension], distributions: dict[str,
     state = states.get(one.state, TrialState.RUNNING)
     if state is TrialState.COMPLETE and one.score is None:
         state = TrialState.FAIL
-    return optuna.trial.create_trial(
+    return FrozenTrial(  # as optuna.trial.create_trial would, in half the time: `add_trials` checks it anyway
+        number=0,
+        trial_id=0,
         state=state,
         value=one.score if state is TrialState.COMPLETE else None,
+        datetime_start=SOME_TIME,
+        datetime_complete=SOME_TIME if state.is_finished() else None,
         params={name: _drawn(space[name], one.values[name]) for name in space},
         distributions=distributions,
-        intermediate_values=one.curve if state is TrialState.PRUNED else None,
+        user_attrs={},
+        system_attrs={},
+        intermediate_values=one.curve if state is TrialState.PRUNED else {},
     )
 
 
-def _direction(mode: str) -> StudyDirection:
+def direction(mode: str) -> StudyDirection:
+    """Optuna's word for `max` and `min`."""
     return StudyDirection.MAXIMIZE if mode == "max" else StudyDirection.MINIMIZE
 
 

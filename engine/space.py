@@ -3,20 +3,23 @@
 import itertools
 import json
 import math
-from collections.abc import Iterator
+import random
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from engine.errors import UserError, did_you_mean
 from engine.files import read_json
-from engine.hyperparameters import KEYS, Values
+from engine.hyperparameters import KEYS, Values, load_params
 
 METHODS = ("grid", "random", "tpe")
 PRUNINGS = ("none", "median", "halving")
 SETTINGS = ("method", "num_trials", "space", "seeds", "pruning", "keep")
 COURSE_SPACE = {"learning_rate": [1e-4, 1e-3, 1e-2]}
 DIGITS = 4  # significant ones of a number that is drawn, so that a folder's name tells the value
+STEP_DIGITS = 12  # of one on a step: 0.3, and not 0.30000000000000004
+SLACK = 1e-9  # of a step
 
 
 @dataclass(frozen=True)
@@ -24,6 +27,11 @@ class Choice:
     """One of a list of values, of whatever kind."""
 
     values: tuple[Any, ...]
+
+    @property
+    def size(self) -> int:
+        """How many values there are."""
+        return len(self.values)
 
     def grid(self) -> list[Any]:
         """All values."""
@@ -48,27 +56,39 @@ class Range:
     log: bool = False
     whole: bool = False
 
+    @property
+    def size(self) -> float:
+        """How many values there are."""
+        step = self.step or (1 if self.whole else 0)
+        return _steps(self.low, self.high, step) + 1 if step else math.inf
+
     def grid(self) -> list[float]:
-        """The numbers that are whole steps from `low`; there are none without a step."""
-        if self.step is None:
-            return []
-        count = math.floor((self.high - self.low) / self.step + 1e-9) + 1
-        return [self.rounded(self.low + index * self.step) for index in range(count)]
+        """The numbers that are whole steps from `low`."""
+        return [self.rounded(self.low + index * (self.step or 1)) for index in range(int(self.size))]
 
     def bounds(self) -> list[float]:
         """The values between which all others lie."""
         return [self.low, self.high]
 
     def holds(self, value: Any) -> bool:
-        """Whether the value is a number between the ends."""
-        return isinstance(value, int | float) and not isinstance(value, bool) and self.low <= value <= self.high
+        """Whether the value is one of those that can be drawn: between the ends, whole if they are, on a step."""
+        if isinstance(value, bool) or not isinstance(value, int if self.whole else int | float):
+            return False
+        steps = (value - self.low) / self.step if self.step else 0
+        return self.low <= value <= self.high and abs(steps - round(steps)) < SLACK
 
     def rounded(self, number: float) -> float:
-        """The number as it is written into a folder's name, within the ends."""
+        """The number as it is written into a folder's name, within the ends; more digits where these are close."""
         if self.whole:
             return round(number)
-        digits = 12 if self.step is not None else DIGITS
+        largest, width = max(abs(self.low), abs(self.high)), self.high - self.low
+        closeness = math.floor(math.log10(largest / width)) if width and not self.step else 0
+        digits = STEP_DIGITS if self.step else DIGITS + max(0, closeness)
         return min(max(float(f"{number:.{digits}g}"), self.low), self.high)
+
+
+def _steps(low: float, high: float, step: float) -> int:
+    return math.floor((high - low) / step + SLACK)
 
 
 Dimension = Choice | Range
@@ -85,6 +105,7 @@ class Search:
     seeds: tuple[int, ...] = ()  # none: the one of the base
     pruning: str = "none"
     keep: int | None = None  # configurations whose checkpoints stay; all if None
+    seed: int = KEYS["seed"].default  # the draws follow from it
 
     def holds(self, params: Values) -> bool:
         """Whether the params of a trial, whatever its seed, are the base with a choice from this space."""
@@ -93,15 +114,18 @@ class Search:
         same = all(key in params and key in self.base and params[key] == self.base[key] for key in keys)
         return same and all(key in params and one.holds(params[key]) for key, one in self.space.items())
 
-    def grid(self) -> Iterator[Values]:
-        """Every combination, the last hyperparameter varying fastest."""
-        for choice in itertools.product(*(dimension.grid() for dimension in self.space.values())):
-            yield dict(zip(self.space, choice, strict=True))
+    def grid(self) -> Iterable[Values]:
+        """Every combination, the last hyperparameter varying fastest; in a random order if what is worse is pruned.
 
-    @property
-    def seed(self) -> int:
-        """What the draws follow from."""
-        return self.base.get("seed", KEYS["seed"].default)
+        For along a grid each may be better than all before it, and none would be.
+        """
+        choices = itertools.product(*(dimension.grid() for dimension in self.space.values()))
+        combinations = (dict(zip(self.space, choice, strict=True)) for choice in choices)
+        if self.pruning == "none":
+            return combinations
+        shuffled = list(combinations)
+        random.Random(self.seed).shuffle(shuffled)
+        return shuffled
 
     @property
     def task_modules(self) -> list[str]:
@@ -112,7 +136,7 @@ class Search:
     @property
     def size(self) -> float:
         """How many combinations there are."""
-        return math.prod(len(dimension.grid()) or math.inf for dimension in self.space.values())
+        return math.prod(dimension.size for dimension in self.space.values())
 
 
 def read_search(parent: Path, num_trials: int | None = None) -> Search:
@@ -121,6 +145,7 @@ def read_search(parent: Path, num_trials: int | None = None) -> Search:
     Without a `search.json` it is the course's: three learning rates. Raises `UserError` for what makes no search.
     """
     base = read_json(parent / "params.json")
+    seed = load_params(parent / "params.json", base).seed
     path = parent / "search.json"
     settings = read_json(path) if path.is_file() else {"space": COURSE_SPACE}
     for key in settings:
@@ -141,23 +166,24 @@ def read_search(parent: Path, num_trials: int | None = None) -> Search:
         _seeds(settings.get("seeds", []), path),
         _one_of(PRUNINGS, settings, "pruning", path),
         _positive(settings, "keep", path),
+        seed,
     )
     _check_method(search, path)
     return search
 
 
 def _check_method(search: Search, path: Path) -> None:
-    stepless = [key for key, dimension in search.space.items() if not dimension.grid()]
+    stepless = [key for key, one in search.space.items() if isinstance(one, Range) and one.step is None]
     if search.method == "grid" and stepless:
         raise UserError(f'{path}: "{stepless[0]}" needs a "step" or a list of values in a grid')
     if search.method != "grid" and search.num_trials is None:
         raise UserError(f'{path}: method "{search.method}" needs "num_trials"')
-    if search.seeds and "seed" in search.space:
-        raise UserError(f'{path}: "seed" stands in the space; seeds to take the mean over go into "seeds" alone')
 
 
 def _dimension(key: str, meant: Any, base: Values, path: Path) -> Dimension:
     """What `search.json` says of one hyperparameter: a list of values, or an object with `min` and `max`."""
+    if key == "seed":
+        raise UserError(f'{path}: "seed" stands in the space; the seeds to take the mean over go into "seeds"')
     known = [*KEYS, *(name for name in base if not name.startswith("_"))]
     if key not in known and (hint := did_you_mean(key, known)):
         raise UserError(f'{path}: "{key}" is in no params{hint}')
@@ -183,6 +209,8 @@ def _range(key: str, meant: Values, base: Values, path: Path) -> Range:
     whole = meant_as is not float and all(isinstance(number, int) for number in numbers)
     if meant_as is int and not whole:
         raise UserError(f'{path}: "{key}" is a whole number, so min, max and step must be')
+    if step is not None:
+        high = Range(low, high, step, whole=whole).rounded(low + _steps(low, high, step) * step)
     return Range(low, high, step, log, whole)
 
 

@@ -33,6 +33,11 @@ def user_cache_folder() -> Path:
     return Path(parent) / FOLDER_NAME
 
 
+def usable_cores() -> int:
+    """The cores that this process may use: on a cluster often fewer than there are."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def start_method() -> str:
     """How processes are made that need torch: forked from a server that has imported it, where that is safe."""
     return "forkserver" if sys.platform == "linux" else "spawn"

@@ -1,6 +1,5 @@
 """The trials of a search: which there are, how far each is, which is best. A trial is the folder of an experiment."""
 
-import contextlib
 import hashlib
 import json
 import re
@@ -14,39 +13,11 @@ from engine.errors import UserError
 from engine.experiment import Experiment
 from engine.files import read_json
 from engine.hyperparameters import KEYS, Values, load_params
+from engine.outcomes import ENDED, Evidence, Outcome, read_curve, read_outcome, trial_folders
 from engine.space import Search
 
 LONGEST_NAME = 120  # of a folder; file systems allow 255 bytes
 MOST_ATTEMPTS = 2  # of one call, for a trial whose process is killed
-ENDED = ("finished", "pruned")
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What the folder of a trial says of it."""
-
-    state: str | None = None  # None: not begun
-    reason: str | None = None
-    epoch: int = 0
-    seconds: float = 0.0
-    scores: Values = field(default_factory=dict)  # validation scores of the best epoch
-    monitor: str = "loss"
-    mode: str = "min"
-
-    @property
-    def score(self) -> float | None:
-        """The score that decides."""
-        return self.scores.get(self.monitor)
-
-
-@dataclass(frozen=True)
-class Evidence:
-    """What is known of one configuration: its state, its score once it is finished, its curve (epoch -> score)."""
-
-    values: Values
-    state: str
-    score: float | None = None
-    curve: dict[int, float] = field(default_factory=dict)
 
 
 @dataclass
@@ -61,6 +32,11 @@ class Trial:
     def name(self) -> str:
         """The folder's name."""
         return self.experiment.folder.name
+
+    @property
+    def seed(self) -> int:
+        """What its random draws follow from."""
+        return self.params.get("seed", KEYS["seed"].default)
 
     @property
     def num_epochs(self) -> int:
@@ -97,12 +73,19 @@ class Trials:
         self.search = search
         self.configurations: list[Configuration] = []
         self._by_key: dict[str, Configuration] = {}
-        self._by_name: dict[str, Trial] = {}
         self._ended: dict[str, Outcome] = {}
         for experiment, params in sorted(trial_folders(parent), key=lambda pair: pair[1]["_trial"]):
             self._take(Trial(experiment, params))
-        for configuration in [one for one in self.configurations if one.is_wanted]:
-            self.add(configuration.number, {name: configuration.params[name] for name in search.space})
+        for configuration in list(self.configurations):
+            if configuration.is_wanted:
+                self.add(configuration.number, {name: configuration.params[name] for name in search.space})
+            else:
+                _check_base(configuration.trials[0], self._shared, search)
+
+    @property
+    def _shared(self) -> Values:
+        """What all trials have in their params, but for what varies."""
+        return {"threads": 1, **{key: value for key, value in self.search.base.items() if not key.startswith("_")}}
 
     def add(self, number: int, values: Values) -> bool:
         """Ask for a configuration, a trial for each seed; returns whether any of them is new.
@@ -110,34 +93,35 @@ class Trials:
         Raises `UserError` for params that cannot be, and if a folder of that name holds others.
         """
         is_new = False
-        base = {key: value for key, value in self.search.base.items() if not key.startswith("_")}
         for seed in self.search.seeds or (None,):
             varied = values if seed is None else {**values, "seed": seed}
-            params = {"threads": 1, **base, **varied, "_trial": number}
-            experiment = Experiment(self.parent / trial_name(varied))
-            if experiment.folder.name in self._by_name:
-                _check_same(self._by_name[experiment.folder.name], params)
-                continue
-            load_params(experiment.file("params.json"), params)
-            self._take(Trial(experiment, params))
-            is_new = True
+            trial = Trial(Experiment(self.parent / trial_name(varied)), {**self._shared, **varied, "_trial": number})
+            path = trial.experiment.file("params.json")
+            if path.is_file():
+                _check_same(path, trial.params)
+            else:
+                load_params(path, trial.params)
+            is_new |= self._take(trial)
         return is_new
 
-    def _take(self, trial: Trial) -> None:
+    def _take(self, trial: Trial) -> bool:
+        """Put a trial among the others; not if it is there already, or is a copy that somebody made."""
         params = {key: value for key, value in trial.params.items() if key != "seed" and not key.startswith("_")}
         key = json.dumps(params, sort_keys=True)
         if key not in self._by_key:
             self._by_key[key] = Configuration(trial.params["_trial"], params, self.search.holds(params))
             self.configurations.append(self._by_key[key])
-        if all(other.params.get("seed") != trial.params.get("seed") for other in self._by_key[key].trials):
-            self._by_key[key].trials.append(trial)  # not a copy that somebody made
-            self._by_key[key].trials.sort(key=self._turn)
-            self._by_name[trial.name] = trial
+        trials = self._by_key[key].trials
+        if any(other.seed == trial.seed for other in trials):
+            return False
+        trials.append(trial)
+        trials.sort(key=self._turn)
+        return True
 
     def _turn(self, trial: Trial) -> int:
         """When a trial's seed has its turn; those that search.json does not name come last."""
         seeds = self.search.seeds
-        return seeds.index(trial.params["seed"]) if trial.params.get("seed") in seeds else len(seeds)
+        return seeds.index(trial.seed) if trial.seed in seeds else len(seeds)
 
     def __iter__(self) -> Iterator[Trial]:
         return (trial for configuration in self.configurations for trial in configuration.trials)
@@ -145,8 +129,18 @@ class Trials:
     @property
     def total(self) -> int:
         """How many trials there are to be, as far as is known."""
+        return sum(len(one.trials) for one in self.configurations) + self._undrawn
+
+    @property
+    def remaining(self) -> int:
+        """How many trials are yet to end, as far as is known; none of a configuration that is given up."""
+        under_way = [trial for one in self.configurations if self.state(one) == "running" for trial in one.trials]
+        return sum(self.outcome(trial).state not in ENDED for trial in under_way) + self._undrawn
+
+    @property
+    def _undrawn(self) -> int:
         missing = (self.search.num_trials or 0) - sum(one.is_wanted for one in self.configurations)
-        return len(self._by_name) + max(0, missing) * max(1, len(self.search.seeds))
+        return max(0, missing) * max(1, len(self.search.seeds))
 
     # How far they are
 
@@ -172,6 +166,8 @@ class Trials:
         if state in ENDED or state == "running":  # elsewhere
             return False
         if trial.attempts >= (1 if state == "failed" else MOST_ATTEMPTS):
+            return False
+        if self.state(configuration) == "pruned":
             return False
         pilot = configuration.trials[0]
         return self.search.pruning == "none" or trial is pilot or self.outcome(pilot).state == "finished"
@@ -229,9 +225,11 @@ class Trials:
                 found.append(Evidence(values, state, self.score(one), curve))
         return found
 
-    def drop_checkpoints(self, keep: int) -> None:
-        """Delete the checkpoints of what has ended and is not among the best `keep` configurations."""
-        best = [one for _, one in self.ranking()[:keep]]
+    def drop_checkpoints(self) -> None:
+        """Delete the checkpoints of what has ended, but for those of the best `keep` configurations."""
+        if self.search.keep is None:
+            return
+        best = [one for _, one in self.ranking()[: self.search.keep]]
         for configuration in self.configurations:
             if self.state(configuration) in ENDED and not any(one is configuration for one in best):
                 for trial in configuration.trials:
@@ -247,60 +245,32 @@ def trial_name(varied: Values) -> str:
     """
     texts = {key: value if isinstance(value, str) else json.dumps(value) for key, value in varied.items()}
     name = ",".join(f"{key}={text}" for key, text in texts.items())
-    safe = re.sub(r"[^\w.,=+-]", "_", name, flags=re.ASCII)
+    safe = _safe(name)
     ambiguous = any(isinstance(value, str) and _is_json(value) for value in varied.values())  # "1" beside 1
     if safe == name and len(name) <= LONGEST_NAME and not ambiguous and not name.endswith("."):
         return name or "base"
     seed = f",seed={varied['seed']}" if "seed" in varied else ""
-    digest = hashlib.sha256(json.dumps(varied, sort_keys=True).encode()).hexdigest()[:8]
+    choice = {key: value for key, value in varied.items() if key != "seed"}  # it has one name, whatever the seed
+    digest = hashlib.sha256(json.dumps(choice, sort_keys=True).encode()).hexdigest()[:8]
     return f"{safe.removesuffix(seed)[: LONGEST_NAME - len(seed) - 9]}-{digest}{seed}"
 
 
-def trial_folders(parent: Path) -> Iterator[tuple[Experiment, Values]]:
-    """The folders of trials below `parent`, with the content of their params.json."""
-    for path in sorted(parent.glob("*/params.json")):
-        with contextlib.suppress(UserError):
-            params = read_json(path)
-            if isinstance(params.get("_trial"), int):
-                yield Experiment(path.parent), params
+def _safe(text: str) -> str:
+    return re.sub(r"[^\w.,=+-]", "_", text, flags=re.ASCII)
 
 
-def read_outcome(experiment: Experiment) -> Outcome:
-    """What the folder says; a damaged file in it makes the trial a failed one, with the reason."""
-    try:
-        state = experiment.status.shown()
-        if state is None:
-            return Outcome()
-        status, record = experiment.status.read(), experiment.run()
-        return Outcome(
-            state,
-            status.get("reason"),
-            status.get("epoch", 0),
-            status.get("seconds", 0.0),
-            experiment.best_scores(),
-            record.get("monitor", "loss"),
-            record.get("mode", "min"),
-        )
-    except UserError as error:
-        return Outcome("failed", str(error))
+def _check_base(trial: Trial, shared: Values, search: Search) -> None:
+    """Refuse a trial of an earlier space if it differs from the base in more than its name says."""
+    told = {key for key in trial.params if f"{_safe(key)}=" in trial.name} | search.space.keys() | {"seed"}
+    if len(trial.name) < LONGEST_NAME:  # else the end of the name may be missing
+        _check_same(trial.experiment.file("params.json"), {**shared, **{key: trial.params.get(key) for key in told}})
 
 
-def read_curve(experiment: Experiment, monitor: str) -> dict[int, float]:
-    """The monitored score after each epoch so far, where it was a number."""
-    curve = {row["epoch"]: row.get(f"val_{monitor}") for row in experiment.history()}
-    return {epoch: score for epoch, score in curve.items() if score is not None}
-
-
-def rivals(experiment: Experiment, monitor: str, seed: int | None) -> Iterator[Evidence]:
-    """The other trials of the same search as they are now; only those with this seed, if there are several."""
-    for other, params in trial_folders(experiment.folder.parent):
-        if other.folder != experiment.folder and seed in (None, params.get("seed")):
-            with contextlib.suppress(UserError):
-                yield Evidence(params, other.status.read().get("state", ""), curve=read_curve(other, monitor))
-
-
-def _check_same(trial: Trial, params: Values) -> None:
-    there = trial.params
+def _check_same(path: Path, params: Values) -> None:
+    """Refuse a folder that is no trial, or whose `params.json` holds other values than the trial of its name has."""
+    there = read_json(path)
+    if "_trial" not in there:
+        raise UserError(f"{path.parent} is there already and no trial of this search; move it away")
     changes = [
         f"{key} {there.get(key)} -> {params.get(key)}"
         for key in sorted(there.keys() | params.keys())
@@ -308,8 +278,8 @@ def _check_same(trial: Trial, params: Values) -> None:
     ]
     if changes:
         raise UserError(
-            f"{trial.experiment.folder} was made from another params.json: {', '.join(changes)}; search in a new "
-            "folder, or move this one away"
+            f"{path.parent} was made from another params.json: {', '.join(changes)}; search in a new folder, or move "
+            "this one away"
         )
 
 

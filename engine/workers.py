@@ -9,7 +9,8 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from multiprocessing import forkserver
 from multiprocessing.connection import Connection
@@ -18,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from engine.errors import UserError
-from engine.system import own_process_group, start_method
+from engine.system import own_process_group, start_method, usable_cores
 
 
 @dataclass
@@ -46,7 +47,8 @@ class Workers:
             # `torch.cuda.is_available()` at import, as many write it, then asks the driver and leaves the GPUs alone
             os.environ.setdefault("PYTORCH_NVML_BASED_CUDA_CHECK", "1")
             self._context.set_forkserver_preload([*preload])
-            forkserver.ensure_running()  # it imports while this process goes on
+            with _without_interrupts():
+                forkserver.ensure_running()  # it imports while this process goes on
 
     def deal(self, count: int | None, devices: str | None, meant: str) -> None:
         """Settle how many processes there are, and their devices: those named, or every GPU if `meant` is auto or cuda.
@@ -57,8 +59,8 @@ class Workers:
         if devices and meant not in ("auto", "cuda"):
             raise UserError(f'"device" in params.json says {meant} and --devices {devices}: take one of them out')
         gpus = [f"cuda:{index}" for index in range(self._count_gpus())] if meant in ("auto", "cuda") else []
-        named: list[str | None] = [*(_names(devices) if devices else gpus)] or [None]
-        count = count or (os.cpu_count() or 1 if named == [None] else len(named))
+        named: list[str | None] = [*(_names(devices, gpus) if devices else gpus)] or [None]
+        count = count or (usable_cores() if named == [None] else len(named))
         self.devices = [named[index % len(named)] for index in range(count)]
 
     @property
@@ -122,20 +124,33 @@ class Workers:
         return gpus
 
 
-def _names(devices: str) -> list[str]:
-    """The devices of a list such as `cuda:0,cuda:1`."""
+def _names(devices: str, gpus: Sequence[str]) -> list[str]:
+    """The devices of a list such as `cuda:0,cuda:1`, each of which must be there."""
     names = [name.strip() for name in devices.split(",")]
     for name in names:
         if not re.fullmatch(r"cpu|mps|cuda(:\d+)?", name):
             raise UserError(f'--devices {devices}: "{name}" is none; name them like cuda:0,cuda:1')
+        if name.startswith("cuda") and ("cuda:0" if name == "cuda" else name) not in gpus:
+            raise UserError(f'--devices {devices}: "{name}" is not there; torch sees {", ".join(gpus) or "no GPU"}')
     return names
+
+
+@contextmanager
+def _without_interrupts() -> Iterator[None]:
+    """What is started in this block is deaf to Ctrl-C: it would die of it with a traceback while it imports."""
+    handler = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, handler)
 
 
 def _tell_gpus(sender: Connection) -> None:
     import torch
 
     count = torch.cuda.device_count()
-    sender.send((torch.cuda.is_initialized() or (torch.cuda._is_in_bad_fork() and count > 0), count))
+    with suppress(BrokenPipeError):  # the search was stopped while all was imported
+        sender.send((torch.cuda.is_initialized() or (torch.cuda._is_in_bad_fork() and count > 0), count))
 
 
 def _work(log: Path, device: str | None, function: Callable[..., None], arguments: tuple[Any, ...]) -> None:
@@ -146,7 +161,7 @@ def _work(log: Path, device: str | None, function: Callable[..., None], argument
     multiprocessing.set_start_method(None, force=True)  # for loaders: what a script on this system has
     sys.stdout.flush()
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-    os.dup2(os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND), 2)
+    os.dup2(os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, mode=0o666), 2)
     if device is not None:
         _show_only(device)
     function(*arguments)
@@ -157,7 +172,8 @@ def _show_only(device: str) -> None:
     kind, _, index = device.partition(":")
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     if kind == "cuda":
-        os.environ["CUDA_VISIBLE_DEVICES"] = visible.split(",")[int(index or 0)] if visible else index or "0"
+        names = visible.split(",") if visible else []  # numbers, or UUIDs
+        os.environ["CUDA_VISIBLE_DEVICES"] = names[int(index or 0)].strip() if names else index or "0"
     elif kind == "cpu":
         os.environ["CUDA_VISIBLE_DEVICES"] = ""
 

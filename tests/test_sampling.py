@@ -1,13 +1,16 @@
 """What to try next, and what to give up, is Optuna's to say; it is asked anew each time, from what the folders hold."""
 
+import itertools
+import math
 import random
 
 import optuna
 import pytest
 
-from engine.sampling import is_to_be_pruned, pruning_epochs, suggest
-from engine.space import Choice, Range
-from engine.trials import Evidence
+from engine.outcomes import Evidence
+from engine.pruning import is_to_be_pruned, pruning_epochs
+from engine.sampling import guided_draws, random_draws, suggest
+from engine.space import Choice, Range, Search
 
 SPACE = {"learning_rate": Range(1e-4, 1e-1, log=True), "kind": Choice(("a", [1, 2], None))}
 
@@ -44,11 +47,25 @@ def test_tpe_takes_what_is_pruned_failed_or_under_way_into_account():
     values = {"learning_rate": 0.05, "kind": None}
     more = [
         Evidence(values, "pruned", curve={1: 0.1, 2: 0.2}),
+        Evidence(values, "pruned", curve={1: math.nan}),
         Evidence(values, "failed"),
         Evidence(values, "running"),
         Evidence(values, "finished", score=None),  # NaN, as JSON has it
     ]
     assert suggest("tpe", SPACE, 1, 24, known + more)["learning_rate"] > 0
+
+
+@pytest.mark.parametrize("method", ["random", "tpe"])
+def test_a_space_is_exhausted_even_where_tpe_would_rather_stay_at_the_best(method):
+    space = {"width": Choice(tuple(range(5))), "depth": Choice(tuple(range(5)))}
+    search = Search({}, space, method, num_trials=25)
+    draws = random_draws(search)
+    known = []
+    for _ in range(25):
+        candidates = draws if method == "random" else guided_draws(search, known, "max")
+        values = next(values for values in candidates if all(values != one.values for one in known))
+        known.append(Evidence(values, "finished", score=-abs(values["width"] - 2) - abs(values["depth"] - 3)))
+    assert {tuple(one.values.values()) for one in known} == set(itertools.product(range(5), range(5)))
 
 
 NUM_EPOCHS = 27
@@ -60,9 +77,13 @@ OPTUNAS = {
 
 @pytest.mark.parametrize("mode", ["max", "min"])
 @pytest.mark.parametrize("pruning", ["halving", "median"])
-def test_pruning_decides_as_a_study_of_optuna_that_saw_it_all_happen(pruning, mode):
-    draw = random.Random(1)
+@pytest.mark.parametrize("undefined", [0.0, 0.1], ids=["numbers", "and NaN"])
+@pytest.mark.filterwarnings("ignore:All-NaN slice")
+def test_pruning_decides_as_a_study_of_optuna_that_saw_it_all_happen(pruning, mode, undefined):
+    draw, holes = random.Random(1), random.Random(5)
     curves = [{epoch: draw.random() for epoch in range(1, NUM_EPOCHS + 1)} for _ in range(30)]
+    for curve in curves:
+        curve.update({epoch: math.nan for epoch in curve if holes.random() < undefined})
     direction = "maximize" if mode == "max" else "minimize"
     study = optuna.create_study(direction=direction, pruner=OPTUNAS[pruning])
     theirs, ours, ended = [], [], []
@@ -83,7 +104,7 @@ def watched_by_optuna(study, curve):
         if epoch < NUM_EPOCHS and trial.should_prune():
             study.tell(trial, state=optuna.trial.TrialState.PRUNED)
             return epoch
-    study.tell(trial, curve[NUM_EPOCHS])
+    study.tell(trial, 0.0 if math.isnan(curve[NUM_EPOCHS]) else curve[NUM_EPOCHS])
     return NUM_EPOCHS
 
 
@@ -101,4 +122,3 @@ def test_there_is_something_to_decide_at_the_rungs_of_halving_only():
     assert pruning_epochs("halving", 5) == {1, 3}
     assert pruning_epochs("halving", 1) == set()
     assert pruning_epochs("median", 5) == {1, 2, 3, 4}
-    assert pruning_epochs("none", 27) == set()

@@ -3,6 +3,7 @@
 import functools
 import json
 import os
+import shlex
 import shutil
 import signal
 import subprocess
@@ -153,6 +154,18 @@ class TestTrials:
         search(parent)
         assert contents(parent) == before
 
+    def test_fewer_may_be_kept_later_and_what_was_trained_elsewhere_counts(self, describe, search, script):
+        settings = {"space": {"learning_rate": [1e-6, 1e-5, 0.03]}}
+        parent = describe(settings)
+        search(parent, "--prepare")
+        for trial in parent.glob("*/"):
+            assert script("train", "--model_dir", trial).status == 0
+        for keep in (2, 1):
+            describe(settings | {"keep": keep})
+            search(parent)
+            assert len(list(parent.glob("*/best.pth.tar"))) == keep
+        assert (parent / "learning_rate=0.03" / "best.pth.tar").is_file()
+
 
 class TestNames:
     def test_they_say_what_varies(self):
@@ -188,6 +201,11 @@ class TestNames:
         assert not set(name) & set('/\\:*?"<>|\n')
         assert name.endswith(",seed=1")
 
+    @pytest.mark.parametrize("choice", [{"key": "a/b"}, {"key": "1"}, {"key": "x" * 500}, {"key": [8, 4]}, {}])
+    def test_those_of_one_configuration_differ_in_the_seed_alone(self, choice):
+        first, second = (trial_name({**choice, "seed": seed}) for seed in (1, 2))
+        assert first.removesuffix("seed=1") == second.removesuffix("seed=2")
+
 
 HALVING = {"space": {"learning_rate": [0.03, 0.02, 1e-6, 2e-6, 3e-6]}, "seeds": [1, 2], "pruning": "halving"}
 
@@ -207,6 +225,7 @@ class TestPruning:
             assert reason.startswith("halving pruning: accuracy 0.")
             assert f"pruned      {name}: {reason}" in said
         assert found[f"{read(parent, 'best.json')['name']},seed=2"] == "finished"
+        assert Trials(parent, read_search(parent)).remaining == 0
         before = contents(parent)
         search(parent, "--num_workers", 1)
         assert contents(parent) == before
@@ -224,6 +243,32 @@ class TestPruning:
         assert all(name.endswith("seed=2") for name, state in states(parent).items() if state == "pruned")
         trials = Trials(parent, read_search(parent))
         assert {one.trials[0].params["seed"] for one in trials.configurations} == {2}
+
+    def test_the_other_seeds_of_what_has_passed_are_never_pruned(self, describe, search):
+        poor = {"space": {"learning_rate": [1e-6]}}
+        parent = describe(poor | {"seeds": [1]}, num_epochs=3, monitor="loss")
+        search(parent)
+        describe({"space": RATES, "seeds": [2]}, num_epochs=3, monitor="loss")
+        search(parent)  # all of them better than the poor one would be with this seed
+        describe(poor | {"seeds": [1, 2], "pruning": "halving"}, num_epochs=3, monitor="loss")
+        search(parent)
+        assert states(parent)["learning_rate=1e-06,seed=2"] == "finished"
+
+    def test_what_was_given_up_stays_so_when_nothing_is_pruned_any_more(self, describe, search):
+        parent = describe(HALVING, num_epochs=3)
+        search(parent, "--num_workers", 1)
+        before = states(parent)
+        assert "pruned" in before.values()
+        describe(HALVING | {"pruning": "none", "seeds": [2, 1]}, num_epochs=3)
+        search(parent)
+        assert states(parent) == before
+
+    def test_a_score_that_is_no_number_falls_behind(self, describe, search, variant):
+        path = variant("undefined", net="metrics = {'accuracy': lambda outputs, labels: float('nan')}")
+        parent = describe({"space": {"learning_rate": [0.01]}, "pruning": "halving"}, task="undefined", num_epochs=3)
+        said = search(parent, path=path, status=2)
+        assert "pruned      learning_rate=0.01: halving pruning: accuracy nan after epoch 1\n" in said
+        assert "no configuration has a score" in said
 
     def test_the_median_prunes_too(self, describe, search):
         rates = [0.03, 0.02, 0.01, 0.04, 1e-6, 2e-6]
@@ -262,9 +307,24 @@ class TestNothingIsLost:
         )
         parent = describe({"space": {"task": ["broken"]}})
         said = search(parent, path=path, status=2)
-        assert "no configuration has finished" in said
+        assert "no configuration has a score" in said
         assert "failed      task=broken: ZeroDivisionError: division by zero" in said
         assert "Traceback" in (parent / "task=broken" / "train.log").read_text()
+
+    @pytest.mark.parametrize(
+        ("code", "reason"),
+        [
+            ("import sys\ndef Net(params):\n    sys.exit('no licence')", "SystemExit: no licence"),
+            ("def loss_fn(outputs, labels):\n    raise ValueError('one\\n  two')", "ValueError: one two"),
+        ],
+        ids=["an exit", "a reason of several lines"],
+    )
+    def test_why_one_failed_is_told_in_one_line(self, describe, search, variant, code, reason):
+        path = variant("broken", net=code)
+        parent = describe({"space": {"task": ["broken"]}})
+        said = search(parent, path=path, status=2)
+        assert said.count(f"failed      task=broken: {reason}\n") == 1
+        assert states(parent) == {"task=broken": "failed"}
 
     def test_what_failed_is_tried_once_more_by_each_call(self, describe, search, variant):
         path = variant(
@@ -332,6 +392,22 @@ class TestNothingIsLost:
         assert "Best of 1 finished configurations" in search(parent)
         assert len(read(parent, "best.json")["folders"]) == 2
 
+    def test_a_trial_without_a_seed_of_its_own_is_that_of_the_seed_it_has(self, describe, search):
+        parent = describe({"space": {"learning_rate": [0.01]}})
+        search(parent, "--prepare")
+        describe({"space": {"learning_rate": [0.01]}, "seeds": [230, 1]})  # 230 is the default
+        search(parent)
+        assert states(parent) == {"learning_rate=0.01": "finished", "learning_rate=0.01,seed=1": "finished"}
+        assert len(read(parent, "best.json")["folders"]) == 2
+
+    def test_steps_may_change_where_configurations_are_suggested_one_by_one(self, describe, search):
+        for step, count in ((4, 2), (3, 3)):
+            space = {"num_hidden": {"min": 2, "max": 11, "step": step}}
+            parent = describe({"method": "tpe", "num_trials": count, "space": space}, num_epochs=1)
+            search(parent)
+        assert {"num_hidden=2", "num_hidden=5"} & states(parent).keys()
+        assert len(states(parent)) >= 3
+
     def test_so_they_do_where_configurations_are_suggested_one_by_one(self, describe, search):
         settings = {"method": "tpe", "num_trials": 2, "space": {"learning_rate": {"min": 1e-3, "max": 1e-1}}}
         parent = describe(settings | {"seeds": [1]}, num_epochs=1)
@@ -348,6 +424,29 @@ class TestNothingIsLost:
         said = search(parent, status=2)
         assert "learning_rate=0.001 was made from another params.json: num_epochs 2 -> 3" in said
         assert contents(parent).keys() == before.keys()
+
+    def test_nor_is_one_from_another_base_of_which_nothing_is_asked_any_more(self, describe, search):
+        parent = describe({"space": RATES})
+        search(parent)
+        describe({"space": {"learning_rate": [0.02], "num_hidden": [4]}}, num_epochs=3)
+        assert "was made from another params.json: num_epochs 2 -> 3" in search(parent, status=2)
+        assert len(states(parent)) == 3
+
+    def test_a_seed_may_move_from_the_base_into_the_search(self, describe, search):
+        parent = describe({"space": {"learning_rate": [0.01]}}, seed=7)
+        search(parent)
+        for space in ({"learning_rate": [0.01]}, {"num_hidden": [4]}):
+            describe({"space": space, "seeds": [7]})
+            search(parent)
+        assert states(parent) == dict.fromkeys(["learning_rate=0.01", "num_hidden=4,seed=7"], "finished")
+
+    def test_an_experiment_that_is_no_trial_is_not_taken_for_one(self, describe, search):
+        parent = describe({"space": RATES})
+        (parent / "learning_rate=0.01").mkdir()
+        (parent / "learning_rate=0.01" / "params.json").write_text(json.dumps(BASE | {"learning_rate": 0.5}))
+        said = search(parent, status=2)
+        assert "learning_rate=0.01 is there already and no trial of this search; move it away" in said
+        assert states(parent) == {}
 
     def test_every_trial_is_checked_before_the_first_one_starts(self, describe, search):
         for settings in (
@@ -418,6 +517,29 @@ class TestStopping:
             assert "Going on after epoch" in (trial / "train.log").read_text()
 
     @pytest.mark.slow
+    def test_ctrl_c_while_all_is_imported_is_no_traceback(self, describe, start, variant, tmp_path, monkeypatch):
+        sign = tmp_path / "sign"
+        path = variant("slow", net=f"import pathlib, time\npathlib.Path({str(sign)!r}).touch()\ntime.sleep(2)")
+        monkeypatch.setenv("PYTHONPATH", str(path))
+        parent = describe({"space": RATES}, task="slow")
+        process = start(parent)
+        self.wait_for(sign.exists)
+        os.killpg(process.pid, signal.SIGINT)
+        assert process.wait() == 130
+        self.wait_for(lambda: not self.has_group(process.pid))
+        said = (tmp_path / "output").read_text()
+        assert "Stopped; go on with  python search_hyperparams.py" in said
+        assert "Traceback" not in said
+
+    @staticmethod
+    def has_group(number):
+        try:
+            os.killpg(number, 0)
+        except ProcessLookupError:
+            return False
+        return True
+
+    @pytest.mark.slow
     def test_a_task_that_touches_a_gpu_at_import_is_told_so(self, describe, start, variant, tmp_path, monkeypatch):
         path = variant("greedy", net="import torch\ntorch.cuda._initialized = True  # what torch.cuda.init() leaves")
         monkeypatch.setenv("PYTHONPATH", str(path))
@@ -476,8 +598,22 @@ class TestClusters:
         search(parent)
         assert contents(parent / "learning_rate=0.001,seed=1") == before
         assert list(states(parent).values()) == ["finished"] * 3
-        search(parent, "--prepare")
+        assert "sbatch" not in search(parent, "--prepare")
         assert (parent / "commands.txt").read_text() == ""
+
+    def test_the_line_for_a_job_array_can_be_typed(self, describe, search, tmp_path):
+        parent = describe({"space": RATES}).rename(tmp_path / "my search")
+        said = search(parent, "--prepare")
+        words = shlex.split(said.split("SLURM:  ")[1].splitlines()[0])
+        assert words[:3] == ["sbatch", "--array=1-3", "--wrap"]
+        told = "python() { printf '%s\\n' \"$@\"; }; "  # in place of Python
+        job = subprocess.run(
+            ["bash", "-c", told + words[3]],
+            env={**os.environ, "SLURM_ARRAY_TASK_ID": "2"},
+            capture_output=True,
+            text=True,
+        )
+        assert job.stdout.splitlines() == ["train.py", "--model_dir", f"{parent}/learning_rate=0.01"]
 
     @pytest.mark.parametrize(
         "more", [{"method": "tpe", "num_trials": 3}, {"pruning": "median"}], ids=["tpe", "pruning"]
@@ -506,39 +642,57 @@ def configure_optimizer(model, params):
 
 
 class TestWorkers:
-    def test_devices_are_dealt_out_in_turn(self, tmp_path, monkeypatch):
+    @pytest.fixture
+    def workers(self, monkeypatch):
         monkeypatch.setattr("engine.workers.start_method", lambda: "fork")
-        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,5")
         with Workers([]) as workers:
-            workers.deal(3, "cuda:0, cuda:1", "auto")
-            for name in ("a", "b", "c"):
-                assert workers.has_room
-                workers.start(name, tmp_path / "log", note_device, tmp_path / name)
-            assert not workers.has_room
-            while workers.busy:
-                assert set(workers.ended(1).values()) <= {0}
-        assert sorted((tmp_path / name).read_text() for name in ("a", "b", "c")) == ["4", "4", "5"]
+            yield workers
 
-    @pytest.mark.parametrize(
-        ("devices", "meant", "seen"), [("cpu", "auto", ""), (None, "cpu", None), ("cuda", "cuda", "0")]
-    )
-    def test_a_worker_sees_its_own_device_alone(self, tmp_path, monkeypatch, devices, meant, seen):
-        monkeypatch.setattr("engine.workers.start_method", lambda: "fork")
+    def test_devices_are_dealt_out_in_turn(self, workers):
+        workers.deal(3, "cpu, mps", "auto")
+        assert workers.devices == ["cpu", "mps", "cpu"]
+
+    def test_each_worker_has_the_device_with_the_fewest(self, workers, tmp_path, monkeypatch):
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "GPU-4f, GPU-5a")
+        workers.devices = ["cuda:0", "cuda:1", "cuda:0"]
+        for name in ("a", "b", "c"):
+            assert workers.has_room
+            workers.start(name, tmp_path / "log", note_device, tmp_path / name)
+        assert not workers.has_room
+        while workers.busy:
+            assert set(workers.ended(1).values()) <= {0}
+        assert sorted((tmp_path / name).read_text() for name in ("a", "b", "c")) == ["GPU-4f", "GPU-4f", "GPU-5a"]
+        assert not os.access(tmp_path / "log", os.X_OK)
+
+    @pytest.mark.parametrize(("device", "seen"), [("cpu", ""), (None, None), ("cuda", "0"), ("cuda:2", "2")])
+    def test_a_worker_sees_its_own_device_alone(self, workers, tmp_path, monkeypatch, device, seen):
         monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
-        with Workers([]) as workers:
-            workers.deal(1, devices, meant)
-            workers.start("a", tmp_path / "log", note_device, tmp_path / "a")
-            while workers.busy:
-                workers.ended(1)
+        workers.devices = [device]
+        workers.start("a", tmp_path / "log", note_device, tmp_path / "a")
+        while workers.busy:
+            workers.ended(1)
         assert (tmp_path / "a").read_text() == str(seen)
+
+    @pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="cores cannot be taken away here")
+    def test_without_a_gpu_there_is_a_worker_for_each_core_that_may_be_used(self, workers):
+        cores = os.sched_getaffinity(0)
+        try:
+            os.sched_setaffinity(0, {min(cores)})  # as a cluster's queue does
+            workers.deal(None, None, "cpu")
+        finally:
+            os.sched_setaffinity(0, cores)
+        assert workers.devices == [None]
 
     @pytest.mark.parametrize(
         ("devices", "meant", "said"),
-        [("cuda:0,gpu", "auto", '"gpu" is none'), ("cuda:0", "cuda:1", "take one of them out")],
+        [
+            ("cpu,gpu", "auto", '"gpu" is none'),
+            ("cuda:0", "cuda:1", "take one of them out"),
+            ("cpu,cuda:99", "auto", '"cuda:99" is not there; torch sees'),
+        ],
     )
-    def test_devices_that_are_none_or_contradict_the_params_are_refused(self, monkeypatch, devices, meant, said):
-        monkeypatch.setattr("engine.workers.start_method", lambda: "fork")
-        with Workers([]) as workers, pytest.raises(UserError, match=said):
+    def test_devices_that_are_none_or_contradict_the_params_are_refused(self, workers, devices, meant, said):
+        with pytest.raises(UserError, match=said):
             workers.deal(1, devices, meant)
 
 
@@ -567,7 +721,8 @@ class TestLiveTable:
                 shown += os.read(ours, 10_000).decode().replace("\r\n", "\n")
         summary = "3 trials, 0 s: 1 running, 2 finished, 1 interrupted, best accuracy 0."
         assert shown.count(summary) == 2
-        assert "  learning_rate=0.001: epoch 1/2, accuracy 0." in shown
+        assert "  epoch 1/2, accuracy 0." in shown
+        assert "  learning_rate=0.001\n" in shown
         assert shown.count("\x1b[2F\x1b[J") == 2  # back to the first of two lines, and erased
         assert shown.endswith("\n")
         assert "finished    learning_rate=0.01: accuracy" in shown

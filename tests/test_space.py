@@ -1,6 +1,7 @@
 """What `search.json` may say, and what becomes of it."""
 
 import json
+import warnings
 
 import pytest
 
@@ -49,6 +50,19 @@ def test_steps_end_where_they_are_meant_to(search):
     assert [values["shift"] for values in uneven.grid()] == [1, 5, 9]
 
 
+def test_draws_know_where_the_steps_end(search):
+    settings = {"space": {"shift": {"min": 1, "max": 10, "step": 4}}, "method": "random", "num_trials": 1}
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # Optuna's, of a range that its steps do not fill
+        draws = {suggest("random", search(settings).space, 230, number)["shift"] for number in range(20)}
+    assert draws == {1, 5, 9}
+
+
+def test_steps_without_number_are_counted_and_not_listed(search):
+    space = {"width": {"min": 1, "max": 10**12, "step": 1}, "depth": {"min": 1, "max": 3}}
+    assert search({"space": space, "method": "random", "num_trials": 1}).size == 3 * 10**12
+
+
 def test_an_empty_space_is_one_configuration(search):
     assert list(search({"space": {}, "seeds": [1, 2, 3]}).grid()) == [{}]
 
@@ -64,6 +78,32 @@ def test_draws_lie_in_the_space_and_are_short_to_write(search, method):
         assert values["num_channels"] in (16, 32, 48, 64)
         assert isinstance(values["num_channels"], int)
         assert values["weight_decay"] in (0, 0.25, 0.5, 0.75, 1)
+
+
+@pytest.mark.parametrize("log", [False, True])
+def test_draws_between_ends_that_are_close_have_digits_enough_to_differ(search, log):
+    meant = {"min": 0.999, "max": 0.9999, "log": log}
+    found = search({"space": {"ema_decay": meant}, "method": "random", "num_trials": 1})
+    draws = {suggest("random", found.space, 230, number)["ema_decay"] for number in range(50)}
+    assert len(draws) == 50
+    assert all(0.999 <= draw <= 0.9999 and len(str(draw)) <= 9 for draw in draws)
+
+
+@pytest.mark.parametrize(
+    ("meant", "lies_there", "lies_elsewhere"),
+    [
+        ({"min": 1, "max": 10, "step": 4}, [1, 5, 9], [0, 2, 10, 13, 5.5, True]),
+        ({"min": 0.1, "max": 0.7, "step": 0.1}, [0.1, 0.3, 0.7], [0.25, 0.8]),
+        ({"min": 1, "max": 9}, [1, 2, 9], [1.5, 10]),
+        ({"min": 0.5, "max": 9}, [0.5, 1, 8.999], [0.4, "1"]),
+        ([1, "a", None], [1, "a", None], [2, "b"]),
+    ],
+    ids=["whole steps", "steps", "whole", "any number", "a list"],
+)
+def test_a_trial_lies_in_the_space_if_its_value_can_be_drawn(search, meant, lies_there, lies_elsewhere):
+    found = search({"space": {"width": meant}, "method": "random", "num_trials": 1})
+    assert all(found.holds({"width": value}) for value in lies_there)
+    assert not any(found.holds({"width": value}) for value in lies_elsewhere)
 
 
 def test_a_logarithmic_range_is_drawn_evenly_over_its_magnitudes(search):
@@ -110,7 +150,7 @@ def test_the_command_line_stands_in_for_the_number_of_trials(search):
         ({"space": {"learning_rate": {"min": 1, "max": 2, "lag": True}}}, '"learning_rate" must be a list of values'),
         ({"space": {"learning_rat": [1]}}, '"learning_rat" is in no params; did you mean "learning_rate"?'),
         ({"space": {"widht": [1]}}, '"widht" is in no params; did you mean "width"?'),
-        ({"space": {"seed": [1, 1]}}, '"seed" has the same value twice'),
+        ({"space": {"width": [1, 1]}}, '"width" has the same value twice'),
         ({"space": {"learning_rate": {"min": "0", "max": 1}}}, "min, max and step must be numbers"),
         ({"space": {"learning_rate": {"min": 1, "max": 0, "step": 1}}}, "min must not be above max"),
         ({"space": {"learning_rate": {"min": 0, "max": 1, "step": 0}}}, "step be above 0"),
@@ -125,7 +165,7 @@ def test_the_command_line_stands_in_for_the_number_of_trials(search):
         ({"space": {}, "keep": True}, '"keep" must be a whole number of at least 1, not true'),
         ({"space": {}, "seeds": [1, 1]}, '"seeds" must be a list of different whole numbers'),
         ({"space": {}, "seeds": 3}, '"seeds" must be a list of different whole numbers'),
-        ({"space": {"seed": [1]}, "seeds": [1]}, '"seed" stands in the space'),
+        ({"space": {"seed": [1]}}, '"seed" stands in the space; the seeds to take the mean over go into "seeds"'),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
@@ -134,6 +174,12 @@ def test_what_makes_no_search_is_one_line(search, settings, said):
         search(settings, width=3)
     assert said in str(error.value)
     assert "search.json: " in str(error.value)
+
+
+@pytest.mark.parametrize("seed", ["one", None, -1], ids=str)
+def test_params_that_cannot_be_are_told_before_anything_is_drawn_from_their_seed(search, seed):
+    with pytest.raises(UserError, match=r'params\.json: "seed" must be'):
+        search({"space": RANGES, "method": "random", "num_trials": 1}, seed=seed)
 
 
 def test_a_comment_may_stand_in_the_file(search):

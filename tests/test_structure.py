@@ -21,7 +21,7 @@ MODULES = [*SCRIPTS, ROOT / "utils.py", *(path for zone in ZONES for path in sor
 SCRIPT_OF_SCRIPT = {"train": {"evaluate"}, "search_hyperparams": {"train"}}
 FOLDERS = ["errors", "experiment", "files", "hyperparameters", "provenance", "status", "stopping", "system"]
 SYNTHESIS = ["comparison", "difference", "layout", "ranking", "records", "report", "revisions", "statistics", "table"]
-SEARCH = ["live_table", "sampling", "seeds", "space", "trials", "workers"]
+SEARCH = ["live_table", "outcomes", "pruning", "sampling", "seeds", "space", "trials", "workers"]
 TORCHLESS = [*FOLDERS, *SYNTHESIS, *SEARCH]
 
 

@@ -1,0 +1,77 @@
+"""What the folder of a trial tells: whether it is one, its state, its scores, its curve. Never imports torch."""
+
+import contextlib
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from engine.errors import UserError
+from engine.experiment import Experiment
+from engine.files import read_json
+from engine.hyperparameters import Values
+
+ENDED = ("finished", "pruned")
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How far a trial is, and how good."""
+
+    state: str | None = None  # None: not begun
+    reason: str | None = None
+    epoch: int = 0
+    seconds: float = 0.0
+    scores: Values = field(default_factory=dict)  # validation scores of the best epoch
+    monitor: str = "loss"
+    mode: str = "min"
+
+    @property
+    def score(self) -> float | None:
+        """The score that decides."""
+        return self.scores.get(self.monitor)
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What samplers and pruners learn from: a state, a score once it is finished, a curve (epoch -> score)."""
+
+    values: Values
+    state: str
+    score: float | None = None
+    curve: dict[int, float] = field(default_factory=dict)
+
+
+def trial_folders(parent: Path) -> Iterator[tuple[Experiment, Values]]:
+    """The folders of trials below `parent`, with the content of their params.json."""
+    for path in sorted(parent.glob("*/params.json")):
+        with contextlib.suppress(UserError):
+            params = read_json(path)
+            if isinstance(params.get("_trial"), int):
+                yield Experiment(path.parent), params
+
+
+def read_outcome(experiment: Experiment) -> Outcome:
+    """What the folder says; a damaged file in it makes the trial a failed one, with the reason."""
+    try:
+        state = experiment.status.shown()
+        if state is None:
+            return Outcome()
+        status, record = experiment.status.read(), experiment.run()
+        return Outcome(
+            state,
+            status.get("reason"),
+            status.get("epoch", 0),
+            status.get("seconds", 0.0),
+            experiment.best_scores(),
+            record.get("monitor", "loss"),
+            record.get("mode", "min"),
+        )
+    except UserError as error:
+        return Outcome("failed", str(error))
+
+
+def read_curve(experiment: Experiment, monitor: str) -> dict[int, float]:
+    """The monitored score after each epoch so far; what was no finite number, and is null in the file, is NaN."""
+    scores = {row["epoch"]: row.get(f"val_{monitor}") for row in experiment.history()}
+    return {epoch: math.nan if score is None else score for epoch, score in scores.items()}
