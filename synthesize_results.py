@@ -45,13 +45,13 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
 
 def find_entries(parent: Path) -> list[Entry]:
     """The experiments to compare. Raises `UserError` where there are none, and says how to get some."""
-    if not parent.is_dir():
+    if not os.path.isdir(parent):
         raise UserError(f"{parent}: no such folder; --parent_dir is the folder that your experiments are in")
-    entries = read_entries(parent)
+    entries, place = read_entries(parent), quote(str(parent))
     if not entries and (parent / "search.json").is_file():
-        raise UserError(f"{parent}: nothing has been run here; python search_hyperparams.py --parent_dir {parent}")
+        raise UserError(f"{parent}: nothing has been run here; python search_hyperparams.py --parent_dir {place}")
     if not entries:
-        command = f"python train.py --model_dir {parent}/first --from experiments/base"
+        command = f"python train.py --model_dir {quote(str(parent / 'first'))} --from experiments/base"
         raise UserError(f"{parent}: no experiment has been run here; {command}")
     return entries
 
@@ -85,20 +85,19 @@ def farewell(table: Table, parent: Path, files: Sequence[Path]) -> Iterator[str]
         yield f"Written: {', '.join(map(str, files))}"
     yield f"Next: curves, provenance, search  python synthesize_results.py --parent_dir {quote(str(parent))} --report"
     first = table.groups[0]
-    if first.entries[0].val and not any(entry.test for entry in first.entries):
+    if any(entry.is_finished and entry.val for entry in first.entries) and not any(
+        entry.test for entry in first.entries
+    ):
         is_one = len(first.entries) == 1
         option, path = ("--model_dir", first.entries[0].folder) if is_one else ("--parent_dir", parent / first.name)
         yield f"      test the first row           python evaluate.py {option} {quote(str(path))}"
 
 
 def show(text: str) -> None:
-    """Print to the end, or as far as somebody reads."""
+    """Print a text that may hold letters which the terminal lacks."""
     if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="replace")  # a terminal may lack letters that names have
-    try:
-        print(text, flush=True)
-    except BrokenPipeError:  # of `| head`; Python would complain once more when it ends
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.stdout.reconfigure(errors="replace")
+    print(text)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

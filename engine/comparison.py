@@ -4,6 +4,7 @@ Never imports torch.
 """
 
 import gc
+import os
 import re
 import sys
 from collections import Counter
@@ -16,7 +17,7 @@ from typing import Any
 
 from engine.errors import UserError, did_you_mean
 from engine.hyperparameters import KEYS, Values
-from engine.records import experiment_folders, is_experiment, latest_record, read_history, read_object
+from engine.records import experiment_folders, is_experiment, latest_record, names_in, read_history, read_object
 from engine.status import Status
 
 AXES = ("seed", "fold")  # experiments that differ in these alone repeat one another
@@ -24,6 +25,7 @@ HOW_IT_RUNS = {"device", "num_workers", "save_summary_steps", "save_steps"}  # a
 NOT_SHARED = HOW_IT_RUNS.union(AXES)
 NUMBER = (int, float)
 LARGEST = 1e300  # beyond it arithmetic fails
+MOST_ABOVE = 5  # levels at which to look for `a/b/seed=* and 1 more`, whose experiments lie in several folders
 DEFAULTS = {key.name: key.default for key in KEYS.values()}
 WORDS = {
     "max": "accuracy acc f1 precision recall sensitivity specificity auc auroc auprc ap map iou miou jaccard dice "
@@ -61,6 +63,11 @@ class Entry:
         return bool(self.state or self.val or self.epochs or self.remark)
 
     @property
+    def is_finished(self) -> bool:
+        """Whether it came to its end, as far as anybody knows: the course's template kept no state."""
+        return self.has_run and self.state in ("finished", None)
+
+    @property
     def repetition(self) -> tuple[Any, ...]:
         """Its seed and fold: which repetition of the same experiment it is."""
         return tuple(repr(self.params.get(axis)) for axis in AXES)
@@ -87,6 +94,11 @@ class Group:
         """The hyperparameters that they share."""
         params = self.entries[0].params
         return params if len(self.entries) == 1 else {key: params[key] for key in params if key not in AXES}
+
+    @property
+    def data(self) -> str:
+        """The fingerprint of the data that those that ran were trained on."""
+        return next((entry.data for entry in self.entries if entry.data), "")
 
     @property
     def counted(self) -> list[Entry]:
@@ -122,7 +134,7 @@ def read_entries(parent: Path) -> list[Entry]:
 
 def read_entry(folder: Path) -> Entry | None:
     """The one experiment in a folder, if there is one."""
-    names = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
+    names = names_in(folder)
     return _read_entry(folder, "", names) if is_experiment(names) else None
 
 
@@ -157,7 +169,7 @@ def _read_entry(parent: Path, name: str, names: set[str]) -> Entry:
         folder=folder,
         params={**DEFAULTS, **params},
         state=_state(status, folder, remarks),
-        reason=str(status["reason"]) if status.get("reason") else None,
+        reason=" ".join(str(status["reason"]).split()) if status.get("reason") else None,
         val=_scores({key[4:]: best[key] for key in best if key.startswith("val_")} or kept),
         test=_scores(read("metrics_test_best.json")),
         best_epoch=_whole(best.get("epoch")),
@@ -188,7 +200,7 @@ def _state(status: Values, folder: Path, remarks: list[str]) -> str | None:
     try:
         return Status(folder).shown()
     except (UserError, OSError, LookupError, TypeError):
-        remarks.append("status.json does not say who is running")
+        remarks.append("status.json says running; whether it does cannot be told")
         return "running"
 
 
@@ -240,8 +252,8 @@ def group_entries(entries: Iterable[Entry]) -> list[Group]:
 
 
 def _shared(params: Values) -> frozenset[Any]:
-    """What repetitions have in common, to be looked up by."""
-    values = {key: value for key, value in params.items() if key not in NOT_SHARED}
+    """What repetitions have in common, to be looked up by; a key that is absent is as good as None."""
+    values = {key: value for key, value in params.items() if key not in NOT_SHARED and value is not None}
     try:
         return frozenset(values.items())
     except TypeError:  # of a list
@@ -268,13 +280,15 @@ def direction(metric: str, entries: Iterable[Entry]) -> str | None:
 
 
 def choose_entries(path: Path) -> list[Entry]:
-    """The experiments at or below a folder, or those of the group that has this name in the table of a folder above."""
-    if path.is_dir():
+    """The experiments at or below a folder, or in the rows that have this name in the table of a folder above."""
+    if os.path.isdir(path):
         return read_entries(path)
-    names: dict[str, str] = {}
-    for above in [folder for folder in path.parents if folder.is_dir()][:2]:  # a pattern may span folders
-        groups = {(above / group.name).as_posix(): group.entries for group in group_entries(read_entries(above))}
-        if path.as_posix() in groups:
-            return groups[path.as_posix()]
-        names.update(dict.fromkeys(groups, ""))
+    names: set[str] = set()
+    above = [folder for folder in path.parents if os.path.isdir(folder)]
+    for folder in above[: MOST_ABOVE if path.name.endswith(" more") else 1]:
+        rows = [(folder / group.name, group.entries) for group in group_entries(read_entries(folder))]
+        chosen = [entry for name, entries in rows if name == path for entry in entries]  # rows may share a name
+        if chosen:
+            return chosen
+        names.update(name.as_posix() for name, _ in rows)
     raise UserError(f"{path}: no such folder, nor a group of experiments{did_you_mean(path.as_posix(), names)}")

@@ -8,7 +8,7 @@ from engine.errors import UserError, did_you_mean
 from engine.hyperparameters import Values
 from engine.records import latest_record, read_object
 from engine.revisions import code_difference
-from engine.wording import number_format, param_text
+from engine.wording import number_format, param_text, plain
 
 
 def find_entry(parent: Path, name: str) -> Entry:
@@ -23,16 +23,18 @@ def find_entry(parent: Path, name: str) -> Entry:
 
 def difference(one: Entry, other: Entry) -> str:
     """All that two experiments differ in, in sections; where nothing differs, it says so."""
-    remarks: list[str] = []
-    records = [latest_record(read_object(entry.folder / "run.json", remarks)) for entry in (one, other)]
-    sections = {
-        "Hyperparameters": _values_table(one.params, other.params),
-        "Scores": _score_table(one, other),
-        "Data": _values_table(*(record.get("data") or {} for record in records)),
-        "Versions and machine": _values_table(*(_surroundings(record) for record in records)),
-        "Code": code_difference(*records),
-    }
-    lines = [f"A  {one.folder}", f"B  {other.folder}", *(f"Caution: {remark}" for remark in remarks)]
+    entries = {"A": one, "B": other}
+    records = [latest_record(read_object(entry.folder / "run.json", [])) for entry in entries.values()]
+    unrecorded = [name for name, record in zip(entries, records, strict=True) if not record]
+    sections = {"Hyperparameters": _values_table(one.params, other.params), "Scores": _score_table(one, other)}
+    if unrecorded:
+        sections["Data, versions and code"] = f"not recorded of {' and '.join(unrecorded)}"
+    else:
+        sections["Data"] = _values_table(*(record.get("data") or {} for record in records))
+        sections["Versions and machine"] = _values_table(*(_surroundings(record) for record in records))
+        sections["Code"] = code_difference(*records)
+    lines = [f"{name}  {plain(str(entry.folder))}" for name, entry in entries.items()]
+    lines += [f"Caution: {name}: {entry.remark}" for name, entry in entries.items() if entry.remark]
     for title, text in sections.items():
         lines += ["", f"{title}: the same" if not text else f"{title}:\n{text}"]
     return "\n".join(lines)
@@ -59,7 +61,8 @@ def _score_table(one: Entry, other: Entry) -> str:
 def _grid(rows: Sequence[Sequence[str]], headers: Sequence[str]) -> str:
     from tabulate import tabulate
 
-    return tabulate(rows, headers, disable_numparse=True) if rows else ""
+    cells = [[plain(text) for text in row] for row in rows]
+    return tabulate(cells, headers, disable_numparse=True) if rows else ""
 
 
 def _surroundings(record: Values) -> Values:

@@ -7,19 +7,22 @@ import textwrap
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from unicodedata import east_asian_width
 
 from engine.comparison import Group
 from engine.files import without_nan
 from engine.hyperparameters import Values
 from engine.ranking import measure
 from engine.table import Column, Table, find_column
-from engine.wording import param_text
+from engine.wording import param_text, plain
 
 MOST_ROWS = 100  # in the terminal; the files have all
 MOST_REMARKS = 10  # below the table, where there is no room in it
 # How long names may be, and below which importance columns go, one after the other until all fits.
-NARROWER = ((60, 0), (60, 45), (28, 45), (28, 70), (20, 70), (20, 99), (12, 99))
+NARROWER = ((60, 0), (40, 0), (40, 45), (28, 45), (28, 70), (20, 70), (12, 70), (20, 99), (12, 99))
+FILLER = "\0"  # after a letter that is two places wide, until all is laid out: then a text is as wide as it is long
 LATEX = {letter: f"\\{letter}" for letter in "&%$#_{}"} | {"~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
+LATEX |= {"*": "{*}", "[": "{[}"}  # which the end of the line above would take for its own
 LATEX |= {"\\": r"\textbackslash{}", "±": r"$\pm$", "<": r"\textless{}", ">": r"\textgreater{}", "|": r"\textbar{}"}
 MARKDOWN = {letter: f"\\{letter}" for letter in "\\|*`<["}
 
@@ -47,18 +50,32 @@ class Block:
         if not self.is_text:
             return self
         tail = limit // 2 if self.column.name == "experiment" else 0
-        cells = [
-            cell if len(cell) <= limit else f"{cell[: limit - tail - 1]}…{cell[len(cell) - tail :]}"
-            for cell in self.cells
-        ]
-        return Block(self.column, self.header, cells)
+        return Block(self.column, self.header, [_shortened(cell, limit, tail) for cell in self.cells])
+
+
+def _shortened(cell: str, limit: int, tail: int) -> str:
+    """A text of `limit` places at most, `tail` of them its end; of a letter cut in two there is a blank."""
+    if len(cell) <= limit:
+        return cell
+    start, end = cell[: limit - tail - 1], cell[len(cell) - tail :]
+    if cell[len(start)] == FILLER:
+        start = start[:-1] + " "
+    return f"{start}…{' ' + end[1:] if end.startswith(FILLER) else end}"
+
+
+def filled(text: str) -> str:
+    """A text with a filler after each letter that is two places wide."""
+    if text.isascii():
+        return text
+    return "".join(letter + FILLER if east_asian_width(letter) in "WF" else letter for letter in text)
 
 
 def choose_columns(table: Table, names: Sequence[str]) -> list[Column]:
     """The columns of these names after the experiment's; without names, all that are to be read and not empty."""
     if not names:
         return [column for column in table.columns if any(column.texts)]
-    chosen = [find_column(table.columns, name) for name in ["experiment", *names]]
+    params = (key for group in table.groups for key in group.params)
+    chosen = [find_column(table.columns, name, others=params) for name in ["experiment", *names]]
     return list({column.name: column for column in chosen}.values())
 
 
@@ -67,7 +84,10 @@ def terminal_text(table: Table, names: Sequence[str], width: int | None) -> str:
     from tabulate import tabulate
 
     columns = choose_columns(table, names)
-    blocks = [Block(column, plain(column.name), marked(column, "*{}", MOST_ROWS)) for column in columns]
+    blocks = [
+        Block(column, filled(plain(column.name)), [filled(text) for text in marked(column, "*{}", MOST_ROWS)])
+        for column in columns
+    ]
     fitted = _fitted(blocks, width, may_drop=not names) if width else blocks
     grid = tabulate(
         list(zip(*([block.header, "-" * block.width, *block.cells] for block in fitted), strict=True)),
@@ -80,7 +100,7 @@ def terminal_text(table: Table, names: Sequence[str], width: int | None) -> str:
     notes += [note for about, note in table.notes if about in ("", *shown)]
     notes += _omissions(table, [column for column in columns if column.name not in shown])
     lines = (line for note in notes for line in textwrap.wrap(note, width or 120, subsequent_indent="  "))
-    return "\n".join([grid, "", *lines])
+    return "\n".join([grid.replace(FILLER, ""), "", *lines]).rstrip("\n")
 
 
 def _fitted(blocks: list[Block], width: int, may_drop: bool) -> list[Block]:
@@ -135,13 +155,6 @@ def _omissions(table: Table, dropped: Sequence[Column]) -> Iterator[str]:
 
 
 # Cells
-
-
-def plain(text: str) -> str:
-    """A text in one line: what is not to be printed, such as a newline in the name of a folder, as its escape."""
-    if text.isprintable():
-        return text
-    return "".join(letter if letter.isprintable() else letter.encode("unicode_escape").decode() for letter in text)
 
 
 def marked(column: Column, mark: str, most: int | None = None, letters: Mapping[str, str] | None = None) -> list[str]:

@@ -112,8 +112,7 @@ def _verdict(group: Group, best: Group, sample: Sample, best_sample: Sample, axi
     """The verdict before p values are raised, and before it is put into words where there is one."""
     if not sample or any(math.isnan(score) for score in sample.values()):
         return Verdict("")
-    data, best_data = group.entries[0].data, best.entries[0].data
-    if data and best_data and data != best_data:
+    if group.data and best.data and group.data != best.data:
         return Verdict("other data")
     p = p_against(best_sample, sample)
     if p is None:

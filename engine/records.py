@@ -25,12 +25,12 @@ def experiment_folders(parent: Path) -> dict[str, set[str]]:
 
     A folder with no more than a `params.json` waits for its run, unless it is the base of what lies below it.
     """
-    names_in = {folder: names for folder, names in _walk(parent) if is_experiment(names)}
-    folders = sorted(names_in)
+    found = {folder: names for folder, names in _walk(parent) if is_experiment(names)}
+    folders = sorted(found)
     return {
-        folder: names_in[folder]
+        folder: found[folder]
         for folder in folders
-        if names_in[folder] & TRACES or not ("search.json" in names_in[folder] or _any_below(folder, folders))
+        if found[folder] & TRACES or not ("search.json" in found[folder] or _any_below(folder, folders))
     }
 
 
@@ -54,22 +54,34 @@ def _walk(parent: Path) -> Iterator[tuple[str, set[str]]]:
         except FileNotFoundError:  # it has just been moved away
             continue
         except OSError:
-            yield folder, {"run.json"}  # for all one knows; reading it will say why it cannot be read
+            yield folder, {"run.json"}  # as in `names_in`
             continue
         for entry in entries:
             hidden = entry.name.startswith(".") or entry.name == "tensorboard"
-            if entry.is_dir() and not hidden and (not entry.is_symlink() or _is_elsewhere(entry.path, places)):
+            if not hidden and (_leads_elsewhere(entry.path, places) if entry.is_symlink() else entry.is_dir()):
                 waiting.append(f"{folder}/{entry.name}" if folder else entry.name)
         yield folder, {entry.name for entry in entries}
 
 
-def _is_elsewhere(link: str, places: list[str]) -> bool:
-    """Whether a link leads out of all `places`, and not to a folder above the first; its target is one from now on."""
+def _leads_elsewhere(link: str, places: list[str]) -> bool:
+    """Whether a link is to a folder outside all `places`, and not above the first; its target is one from now on."""
+    if not os.path.isdir(link):
+        return False
     target = os.path.realpath(link)
     if any(Path(target).is_relative_to(place) for place in places) or Path(places[0]).is_relative_to(target):
         return False
     places.append(target)
     return True
+
+
+def names_in(folder: Path) -> set[str]:
+    """The names in a folder; none if there is no such folder."""
+    try:
+        return set(os.listdir(folder))
+    except (FileNotFoundError, NotADirectoryError):
+        return set()
+    except OSError:
+        return {"run.json"}  # for all one knows; reading it will say why it cannot be read
 
 
 def _any_below(folder: str, folders: Sequence[str]) -> bool:

@@ -45,7 +45,8 @@ def code_difference(one: Values, other: Values) -> str:
     with tempfile.TemporaryDirectory() as scratch:
         environment = _scratch_environment(scratch)
         trees = [tree for revision in revisions if (tree := _tree(revision, environment))]
-        found = _git("diff", "--no-color", *trees, "--", "*.py", environment=environment) if len(trees) == 2 else None
+        words = ["diff", "--no-color", "--no-ext-diff", *trees, "--", "*.py"]
+        found = _git(*words, environment=environment) if len(trees) == 2 else None
     if found:
         return found.rstrip("\n")
     return "\n".join([*_changed_files(one, other), *(_changed_lines(*revisions) if found is None else [])])

@@ -9,13 +9,13 @@ from engine.comparison import AXES, HOW_IT_RUNS, Group, differing
 from engine.errors import UserError, did_you_mean
 from engine.ranking import Metric, measure, most_watched, repeated_axes, verdicts
 from engine.statistics import FEWEST, Summary
-from engine.wording import amount, duration, number_format, param_text, span
+from engine.wording import amount, duration, number_format, param_text, span, spread_text
 
 METRICS_FIRST = ("val ", "test ", "")
-QUANTITIES: list[tuple[str, str, Callable[[float], str], int]] = [
-    ("time", "seconds", duration, 30),
-    ("examples/s", "examples_per_second", amount, 20),
-    ("weights", "parameters", amount, 10),
+QUANTITIES: list[tuple[str, str, Callable[[float], str], int, str]] = [
+    ("time", "seconds", duration, 30, "min"),
+    ("examples/s", "examples_per_second", amount, 20, "max"),
+    ("weights", "parameters", amount, 10, "min"),
 ]
 FIXED = {"experiment", "seeds", "folds", "runs", "state", "remark", "weights", "time", "seconds", "epochs", "p"}
 
@@ -69,7 +69,8 @@ def make_table(groups: Sequence[Group], sort: str | None = None, asked_for: Sequ
     ]
     by = find_column(columns, sort or (compared.title if compared else "experiment"), METRICS_FIRST)
     rows = sorted(range(len(groups)), key=lambda row: _sort_key(by.values[row], by.mode))
-    notes = [*_explanations(groups, compared, axes), *(("", warning) for warning in _warnings(groups))]
+    tested = any(p is not None for column in columns if column.name == "p" for p in column.values)
+    notes = [*_explanations(groups, compared, axes, tested), *(("", warning) for warning in _warnings(groups))]
     return Table([groups[row] for row in rows], [column.ordered(rows) for column in columns], notes)
 
 
@@ -82,9 +83,15 @@ def _identity(groups: Sequence[Group], compared: Metric | None, axes: Sequence[s
     yield Column("experiment", names, names, 100)
     if axes:
         all_runs = [len(group.entries) for group in groups]
-        counts = [len(sample) for sample in compared.samples] if compared else all_runs
+        samples = compared.samples if compared else [{} for _ in groups]
+        counts = [len(sample) or _scored(group) for sample, group in zip(samples, groups, strict=True)]
         texts = [f"{n}" if of in (1, n) else f"{n} of {of}" for n, of in zip(counts, all_runs, strict=True)]
         yield Column(plural(axes), counts, texts, 80)
+
+
+def _scored(group: Group) -> int:
+    """How many runs have any score."""
+    return sum(bool(entry.val) for entry in group.counted)
 
 
 def _hyperparameters(groups: Sequence[Group], axes: Sequence[str], asked_for: Sequence[str]) -> Iterator[Column]:
@@ -110,8 +117,9 @@ def _judged_scores(groups: Sequence[Group], metric: Metric, axes: Sequence[str])
     yield Column(f"{metric.title} low", lows)
     yield Column(f"{metric.title} high", highs)
     judged = verdicts(groups, metric, plural(axes).removesuffix("s"))
-    yield Column("vs best", [verdict.text for verdict in judged], [verdict.text for verdict in judged], 75)
-    yield Column("p", [verdict.p for verdict in judged])
+    texts, p_values = [verdict.text for verdict in judged], [verdict.p for verdict in judged]
+    yield Column("vs best", texts, texts, 60 if p_values.count(None) == len(p_values) else 75)
+    yield Column("p", p_values)
 
 
 def _scores(groups: Sequence[Group], metric: Metric, importance: int) -> Iterator[Column]:
@@ -127,7 +135,7 @@ def _scores(groups: Sequence[Group], metric: Metric, importance: int) -> Iterato
 def _score_text(summary: Summary | None, group: Group, style: str) -> str:
     if summary is None:
         return ""
-    spread = "" if summary.deviation is None else f" ± {summary.deviation:{style}}"
+    spread = "" if summary.deviation is None else f" ± {spread_text(summary.deviation, style)}"
     count = "" if summary.count == len(group.counted) else f" (n = {summary.count})"
     return f"{summary.mean:{style}}{spread}{count}"
 
@@ -137,10 +145,10 @@ def _circumstances(groups: Sequence[Group]) -> Iterator[Column]:
     best_epochs = [_known(group, "best_epoch") for group in groups]
     yield Column("best epoch", [_mean(epochs) for epochs in best_epochs], [span(epochs) for epochs in best_epochs], 40)
     yield Column("epochs", [_mean(_known(group, "epochs")) for group in groups])
-    for name, field_name, wording, importance in QUANTITIES:
+    for name, field_name, wording, importance, mode in QUANTITIES:
         means = [_mean(_known(group, field_name)) for group in groups]
         texts = ["" if mean is None else wording(mean) for mean in means]
-        yield Column(name, means, texts, importance, for_programs=name != "time")
+        yield Column(name, means, texts, importance, for_programs=name != "time", mode=mode)
     yield Column("seconds", [_mean(_known(group, "seconds")) for group in groups])
     states = [_state(group) for group in groups]
     finished = {entry.state for group in groups for entry in group.entries} == {"finished"}
@@ -186,14 +194,22 @@ def _remark(group: Group) -> str:
 # Names and order
 
 
-def find_column(columns: Iterable[Column], name: str, prefixes: Sequence[str] = ("", "val ", "test ")) -> Column:
-    """The column called `name`; `accuracy` and `val_accuracy` do for `val accuracy`."""
+def find_column(
+    columns: Iterable[Column],
+    name: str,
+    prefixes: Sequence[str] = ("", "val ", "test "),
+    others: Iterable[str] = (),
+) -> Column:
+    """The column called `name`; `accuracy` and `val_accuracy` do for `val accuracy`.
+
+    Raises `UserError` with the nearest name if there is none; `others` could be asked for as well.
+    """
     by_name = {_plain(column.name): column for column in columns}
     for prefix in prefixes:
         if _plain(prefix + name) in by_name:
             return by_name[_plain(prefix + name)]
     names = [column.name for column in by_name.values()]
-    hint = did_you_mean(name, [*names, *(name.removeprefix("val ") for name in names)])
+    hint = did_you_mean(name, {*names, *(name.removeprefix("val ") for name in names), *others})
     raise UserError(f'there is no column "{name}"{hint or "; there are: " + ", ".join(names)}')
 
 
@@ -222,7 +238,9 @@ def plural(axes: Sequence[str]) -> str:
 # What is to be said below
 
 
-def _explanations(groups: Sequence[Group], compared: Metric | None, axes: Sequence[str]) -> Iterator[tuple[str, str]]:
+def _explanations(
+    groups: Sequence[Group], compared: Metric | None, axes: Sequence[str], tested: bool
+) -> Iterator[tuple[str, str]]:
     """How columns are to be read, each with the column's name."""
     if not compared:
         return
@@ -233,11 +251,14 @@ def _explanations(groups: Sequence[Group], compared: Metric | None, axes: Sequen
         return
     yield title, f"±: standard deviation over {kind}."
     if any(0 < len(group.counted) < len(group.entries) for group in groups):
-        yield kind, "5 of 6: one is not finished, and only finished runs count, where there are any."
+        yield kind, '"5 of 6": not all are finished, and only finished runs count, where there are any.'
     yield "95 % interval", f"95 % interval: holds the true mean of {title} in 95 of 100 cases (Student's t)."
-    verdict = f'"worse" than the best row in {title} by more than chance; "unclear" may be chance'
-    test = f"Paired t test where {kind} are shared, else Welch's; p after Holm."
-    yield "vs best", f'vs best: {verdict}; "too few" below {FEWEST} {kind}. {test}'
+    if tested:
+        verdict = f'"worse" than the best row in {title} by more than chance; "unclear" may be chance'
+        test = f"Paired t test where {kind} are shared, else Welch's; p after Holm."
+        yield "vs best", f'vs best: {verdict}; "too few" below {FEWEST} {kind}. {test}'
+    elif len(groups) > 1:
+        yield title, f"Whether rows differ by more than chance is tested from {FEWEST} {kind} on."
     if "fold" in axes:
         yield title, "Folds share training data, so that intervals and p come out too small (Nadeau and Bengio, 2003)."
 

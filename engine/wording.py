@@ -1,4 +1,4 @@
-"""Numbers as people read them."""
+"""Numbers and names as people read them."""
 
 import json
 import math
@@ -23,16 +23,27 @@ def number_format(values: Iterable[float | None]) -> str:
     return f".{max(4, places)}g" if too_small else f".{decimals}f"
 
 
-def param_text(value: Any) -> str:
-    """A hyperparameter: nothing for None, numbers to four digits, else JSON without the quotes around text.
+def spread_text(deviation: float, style: str) -> str:
+    """A deviation in the format of its mean; one digit where that would show nothing of it.
 
-    >>> param_text(0.00123456), param_text(True), param_text([0.9, 0.99])
-    ('0.001235', 'true', '[0.9, 0.99]')
+    >>> spread_text(0.0123, ".4f"), spread_text(0.00001, ".4f")
+    ('0.0123', '1e-05')
+    """
+    text = f"{deviation:{style}}"
+    return f"{deviation:.1g}" if deviation and not float(text) else text
+
+
+def param_text(value: Any) -> str:
+    """A hyperparameter: nothing for None, numbers as typed or else to four digits, other values as JSON, text unquoted.
+
+    >>> param_text(0.00123456789), param_text(0.99996), param_text(True), param_text([0.9, 0.99])
+    ('0.001235', '0.99996', 'true', '[0.9, 0.99]')
     """
     if value is None:
         return ""
     if isinstance(value, float):
-        return f"{value:.4g}"
+        typed = f"{value:g}"
+        return typed if float(typed) == value else f"{value:.4g}"
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
@@ -77,3 +88,10 @@ def span(values: Collection[int]) -> str:
         return ""
     low, high = min(values), max(values)
     return f"{low}" if low == high else f"{low} to {high}"
+
+
+def plain(text: str) -> str:
+    """A text in one line: what is not to be printed, such as a newline in the name of a folder, as its escape."""
+    if text.isprintable():
+        return text
+    return "".join(letter if letter.isprintable() else letter.encode("unicode_escape").decode() for letter in text)

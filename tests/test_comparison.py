@@ -131,6 +131,13 @@ def test_links_are_followed_to_other_places_once(tmp_path):
     assert sum("near" in name for name in found) == 1
 
 
+def test_a_link_that_leads_nowhere_is_passed_over(tmp_path):
+    make_run(tmp_path / "a")
+    (tmp_path / "round").symlink_to("round")
+    (tmp_path / "gone").symlink_to("nowhere")
+    assert names(tmp_path) == ["a"]
+
+
 # States
 
 
@@ -148,6 +155,11 @@ def test_the_state_is_what_is_really_so(tmp_path, status, shown):
     make_run(tmp_path, status=status)
     assert read_entry(tmp_path).state == shown
     assert read_entry(tmp_path).reason == status.get("reason")
+
+
+def test_a_reason_is_one_line(tmp_path):
+    make_run(tmp_path, status={"state": "failed", "reason": "CUDA error: no memory\nSet this:\r\n  that\n"})
+    assert read_entry(tmp_path).reason == "CUDA error: no memory Set this: that"
 
 
 # Damage
@@ -201,17 +213,21 @@ def test_what_may_not_be_read(tmp_path):
 
 
 def test_a_folder_that_cannot_be_listed_is_not_passed_over(tmp_path, monkeypatch):
-    def scandir(path):
-        if Path(path).name == "closed":
-            raise PermissionError(13, "Permission denied")
-        return listed(path)
+    def refusing(function):
+        def call(path):
+            if Path(path).name == "closed":
+                raise PermissionError(13, "Permission denied")
+            return function(path)
 
-    listed = os.scandir
+        return call
+
     make_run(tmp_path / "open")
     (tmp_path / "closed").mkdir()
-    monkeypatch.setattr(os, "scandir", scandir)
+    for name in ("scandir", "listdir"):
+        monkeypatch.setattr(os, name, refusing(getattr(os, name)))
     assert names(tmp_path) == ["closed", "open"]
     assert "run.json cannot be read" in read_entries(tmp_path)[0].remark
+    assert "run.json cannot be read" in read_entry(tmp_path / "closed").remark
 
 
 def test_lines_of_a_history_are_read_as_far_as_they_go(tmp_path):
@@ -249,7 +265,7 @@ def test_a_value_that_no_run_writes_ends_nothing(tmp_path, value):
 def test_a_status_that_does_not_say_who_is_a_remark(tmp_path):
     folder = make_run(tmp_path)
     write(folder, "status.json", {"state": "running"})
-    assert read_entry(folder).remark == "status.json does not say who is running"
+    assert read_entry(folder).remark == "status.json says running; whether it does cannot be told"
 
 
 # Groups
@@ -276,6 +292,12 @@ def test_the_same_seed_twice_is_no_repetition(tmp_path):
     for name in ("a/1", "a/2", "b/1", "b/2"):
         make_run(tmp_path / name, params={"seed": int(name[-1])})
     assert grouped(tmp_path) == [["a/1", "a/2"], ["b/1", "b/2"]]
+
+
+def test_a_hyperparameter_that_is_off_is_as_good_as_absent(tmp_path):
+    make_run(tmp_path / "1", params={"seed": 1, "width": None})
+    make_run(tmp_path / "2", params={"seed": 2})
+    assert grouped(tmp_path) == [["1", "2"]]
 
 
 @pytest.mark.parametrize("part", ["code", "data"])
@@ -332,6 +354,23 @@ def test_a_group_is_chosen_by_its_name(tmp_path, monkeypatch):
     assert len(choose_entries(Path("search/rate=0.1,seed=* and 1 more"))) == 3  # a name of the folder above
     with pytest.raises(UserError, match=r'did you mean "search/rate=0.1,seed=\*"\?'):
         choose_entries(Path("search/rate=0.1,sed=*"))
+
+
+@pytest.mark.parametrize(
+    "members", [["base", "a/b/c/seed=1", "a/b/c/seed=2"], ["s/1/deep/run", "s/2/deep/run"]], ids=str
+)
+def test_a_group_in_folders_far_apart_is_chosen_by_its_name_too(tmp_path, members):
+    for seed, member in enumerate(members):
+        make_run(tmp_path / member, params={"seed": seed})
+    (group,) = group_entries(read_entries(tmp_path))
+    assert len(choose_entries(tmp_path / group.name)) == len(members)
+
+
+def test_rows_of_one_name_are_chosen_together(tmp_path):
+    make_seeds(tmp_path, "a", [0.5, 0.6])
+    make_seeds(tmp_path, "a", [0.7, 0.8], first=3, code={"net.py": "2"})
+    assert [group.name for group in group_entries(read_entries(tmp_path))] == ["a,seed=*", "a,seed=*"]
+    assert len(choose_entries(tmp_path / "a,seed=*")) == 4
 
 
 def test_keys_that_differ():

@@ -108,6 +108,14 @@ def test_the_same_edit_on_another_commit_is_no_difference(repository):
     assert "Code: the same" in compare(repository)
 
 
+def test_a_program_that_draws_diffs_for_people_is_not_asked(repository):
+    git("config", "diff.external", "echo")
+    run(repository / "a")
+    commit({"mine/net.py": NET.replace("8", "16")})
+    run(repository / "b")
+    assert "+    return 16" in compare(repository).splitlines()
+
+
 def test_a_project_in_a_folder_of_a_repository(repository, monkeypatch):
     commit({"part/mine.py": "x = 1\n"})
     (repository / "part" / "mine").mkdir()
@@ -153,11 +161,35 @@ def test_a_patch_that_does_not_fit(repository):
 def test_damaged_records(tmp_path):
     make_run(tmp_path / "a")
     (make_run(tmp_path / "b") / "run.json").write_text("{")
-    assert "Caution: run.json is damaged" in compare(tmp_path)
+    text = compare(tmp_path)
+    assert "Caution: B: run.json is damaged" in text
+    assert text.endswith("Data, versions and code:\nnot recorded of B")  # which is not to say that they differ
     make_run(tmp_path / "b", git=3, versions=[], data="x", code=7)
     assert "Versions and machine: the same" in compare(tmp_path)
     make_run(tmp_path / "b", git={"commit": None, "patch": 3, "untracked": [1]})
     assert "Code" in compare(tmp_path)
+
+
+def test_what_was_made_without_a_record_has_no_other_code(tmp_path):
+    make_run(tmp_path / "b", git={"commit": "0" * 40}, data={"files": 3})
+    (make_run(tmp_path / "a") / "run.json").unlink()
+    text = compare(tmp_path)
+    assert "Caution" not in text
+    assert text.endswith("not recorded of A")
+    assert "another content" not in text
+
+
+def test_any_damaged_file_is_told(tmp_path):
+    (make_run(tmp_path / "a") / "metrics_test_best.json").write_text("{")
+    make_run(tmp_path / "b")
+    assert "Caution: A: metrics_test_best.json is damaged" in compare(tmp_path)
+
+
+def test_each_value_is_one_line(tmp_path):
+    make_run(tmp_path / "a", params={"text": "one\ntwo", "key\n": 1})
+    make_run(tmp_path / "b", params={"text": "three"})
+    assert [r"text", r"one\ntwo", "three"] in [line.split() for line in compare(tmp_path).splitlines()]
+    assert r"key\n" in compare(tmp_path)
 
 
 def test_by_path_or_by_name(script, tmp_path):

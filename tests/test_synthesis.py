@@ -102,6 +102,11 @@ def test_a_folder_without_experiments_is_one_line_with_what_to_type(synthesize, 
     assert sorted(contents(tmp_path / "parent")) == files
 
 
+def test_what_to_type_can_be_typed_where_names_have_spaces(synthesize, tmp_path):
+    (tmp_path / "my runs").mkdir()
+    assert f"--model_dir '{tmp_path / 'my runs' / 'first'}' " in synthesize("--parent_dir", tmp_path / "my runs").stderr
+
+
 def test_a_folder_that_is_not_there(synthesize, tmp_path):
     done = synthesize("--parent_dir", tmp_path / "nowhere")
     assert (done.status, done.stderr.count("\n")) == (2, 1)
@@ -160,6 +165,26 @@ def test_names_get_back_what_room_is_left(tmp_path, width):
     assert rows[0].split()[0].endswith("1")
 
 
+def test_the_hyperparameters_of_a_search_stay_in_a_narrow_terminal(tmp_path):
+    for rate, width, decay in ((0.03197, 32, 0.1), (0.0246, 16, 0.0)):
+        values = {"learning_rate": rate, "num_channels": width, "weight_decay": decay}
+        name = f"learning_rate={rate},num_channels={width},weight_decay={decay}"
+        make_seeds(tmp_path, name, [0.5, 0.75, rate], params=values)
+    text = shown(tmp_path, width=80)
+    assert re.search(r"^learn.*=\* +3 +0\.03197 +0\.1 +32 ", text, re.MULTILINE)
+    assert "No room for 95 % interval, vs best" in text  # as there are too few seeds for a verdict
+
+
+def test_letters_that_are_two_places_wide(tmp_path):
+    for name in ("漢字" * 20 + "a", "漢字" * 20 + "b", "c"):
+        make_run(tmp_path / name, params={"width": name[-1], "kind": "漢"})
+    for width in (None, 40, 41, 60, 61):
+        lines = shown(tmp_path, width=width).split("\n\n")[0].splitlines()
+        places = [sum(2 if "\u2e80" < letter < "\ua000" else 1 for letter in line) for line in lines]
+        assert len(set(places[-3:])) == 1, lines
+        assert max(places) <= (width or 1000)
+
+
 def test_only_the_first_hundred_rows_are_printed(synthesize, tmp_path):
     for number in range(103):
         make_run(
@@ -194,7 +219,7 @@ def test_it_never_imports_torch_and_may_be_cut_short_by_a_pipe(tmp_path):
     process.stdout.read(10)
     process.stdout.close()
     assert process.stderr.read() == b""
-    assert process.wait() == 0
+    assert process.wait() == 1
 
 
 @pytest.mark.slow
@@ -270,6 +295,12 @@ def test_the_best_of_each_column_is_marked_as_far_as_anybody_knows_what_is_bette
     assert lines[3][:5] == ["a", "0.5000", "*0.900", "3.000", "1.000"]
     assert lines[4][:5] == ["c", "0.5000", "*0.900", "*2.000", "1.000"]
     assert "* is the best of its column." in shown(tmp_path)
+
+
+def test_the_fastest_is_first_where_rows_are_sorted_by_speed(table, tmp_path):
+    for name, epochs in (("slow", 1), ("fast", 3)):
+        make_run(tmp_path / name, [0.5] * epochs)
+    assert table(sort="examples/s")["experiment"] == ("fast", "slow")
 
 
 def test_nan_is_told_and_last_and_never_best(table, tmp_path):
@@ -356,6 +387,13 @@ def test_columns_that_are_asked_for_are_those_that_are_shown(synthesize, tmp_pat
     assert done.stdout == "experiment,batch_size,val loss,state\na,7,0.4,finished\n"
 
 
+@pytest.mark.parametrize("name", ["batch_siz", "learnin_rate"])
+def test_a_hyperparameter_that_could_be_asked_for_is_a_hint(tmp_path, name):
+    make_run(tmp_path / "a")
+    with pytest.raises(UserError, match=r'did you mean "(batch_size|learning_rate)"'):
+        shown(tmp_path, columns=[name], asked_for=[name])
+
+
 # Names
 
 
@@ -367,6 +405,7 @@ NAMES = [
     "with, comma",
     'quo"te',
     "*star*",
+    "[bracket]",
     "<script>",
     "$x_1$ & 5%",
     "\udcff",
@@ -422,6 +461,7 @@ def test_latex_is_escaped(strange):
         text.count("&") and len(re.findall(r"(?<!\\)&", rows[0]))
     }
     assert all(row.endswith(r" \\") for row in rows)
+    assert not any(row.startswith(("*", "[")) for row in rows)  # as a part of the line above
 
 
 @pytest.mark.parametrize("encoding", ["ascii", "utf-8"])
@@ -495,6 +535,14 @@ def test_scores_on_other_data_are_not_compared(table, tmp_path):
     assert "Caution: not all rows were trained on the same data" in shown(tmp_path)
 
 
+def test_what_waits_for_its_run_hides_no_difference_of_data(table, tmp_path):
+    make_seeds(tmp_path, "a", SEVEN, params={"width": 1}, data={"sha256": "1"})
+    folder, *_ = make_seeds(tmp_path, "b", OTHER, params={"width": 2}, data={"sha256": "2"})
+    write(tmp_path / "b,seed=0", "params.json", {**json.loads((folder / "params.json").read_text()), "seed": 0})
+    assert table()["seeds"] == ("7", "7")
+    assert table()["vs best"] == ("best", "other data")
+
+
 def test_a_change_of_code_is_told(tmp_path):
     make_run(tmp_path / "a", code={"net.py": "1"})
     make_run(tmp_path / "b", code={"net.py": "1"}, params={"width": 1})
@@ -510,6 +558,9 @@ def test_too_few_seeds_are_called_so(table, tmp_path):
     make_seeds(tmp_path, "b", [0.7, 0.8], params={"width": 2})
     assert table()["vs best"] == ("best", "too few seeds")
     assert table()["p"] == ("", "")
+    for width in (None, 40):  # even where there is no room for the verdicts
+        assert "is tested from 6 seeds on." in " ".join(shown(tmp_path, width=width).split())
+    assert "Holm" not in shown(tmp_path)
 
 
 def test_only_finished_runs_count_and_the_row_says_so(tmp_path):
@@ -521,6 +572,13 @@ def test_only_finished_runs_count_and_the_row_says_so(tmp_path):
     assert "2 finished, 1 failed" in text
     assert "a,seed=3: no memory" in text
     assert "only finished runs count" in text
+
+
+def test_a_run_with_other_scores_is_a_run_too(table, tmp_path):
+    make_seeds(tmp_path, "a", [0.5, 0.7])
+    make_run(tmp_path / "b", history=[{"epoch": 1, "val_rmse": 2.5}], monitor="rmse", mode="min")
+    make_run(tmp_path / "c", [], state="failed", params={"width": 1})
+    assert dict(zip(table()["experiment"], table()["seeds"], strict=True)) == {"a,seed=*": "2", "b": "1", "c": "0"}
 
 
 def test_a_score_that_not_all_have_says_of_how_many_it_is(tmp_path):
@@ -552,6 +610,8 @@ def test_the_command_that_tests_the_first_row(synthesize, tmp_path, monkeypatch,
     assert f"python evaluate.py --model_dir {tmp_path.name}/b\n" in capsys.readouterr().out
     shutil.rmtree(tmp_path / "b")
     make_seeds(tmp_path, "a", [0.5, 0.75], test={"accuracy": 0.5})
+    assert "evaluate.py" not in synthesize("--parent_dir", tmp_path).stdout
+    make_run(tmp_path / "b", [0.9], params={"width": 1}, state="running")  # to be tested when it has come to its end
     assert "evaluate.py" not in synthesize("--parent_dir", tmp_path).stdout
 
 

@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from engine.wording import amount, duration, number_format, p_text, param_text, span
+from engine.wording import amount, duration, number_format, p_text, param_text, plain, span, spread_text
 
 
 @pytest.mark.parametrize(
@@ -54,10 +54,29 @@ def test_amounts(number, text):
 
 @pytest.mark.parametrize(
     ("value", "text"),
-    [(None, ""), (True, "true"), (1e-5, "1e-05"), (0.00123456, "0.001235"), (10**6, "1000000"), (["ä"], '["ä"]')],
+    [
+        (None, ""),
+        (True, "true"),
+        (1e-5, "1e-05"),
+        (0.0012345678, "0.001235"),  # drawn by a search
+        (0.99996, "0.99996"),  # typed, and not 1
+        (10**6, "1000000"),
+        (["ä"], '["ä"]'),
+    ],
 )
 def test_hyperparameters(value, text):
     assert param_text(value) == text
+
+
+@pytest.mark.parametrize(
+    ("deviation", "text"), [(0.0123, "0.0123"), (0.00004, "4e-05"), (0, "0.0000"), (math.nan, "nan")]
+)
+def test_a_deviation_is_told_like_its_mean_and_never_as_none(deviation, text):
+    assert spread_text(deviation, ".4f") == text
+
+
+def test_a_text_is_one_line():
+    assert plain("a\nb\tü\u202e") == r"a\nb\tü\u202e"
 
 
 def test_p_values_and_spans():
