@@ -63,7 +63,7 @@ def test_the_folder_may_have_any_name(name, tmp_path):
 
 def test_the_same_experiments_give_the_same_page_but_for_the_date(tmp_path):
     search(tmp_path)
-    dated = re.compile(rb"Written [-0-9]+ [:0-9]+")
+    dated = re.compile(rb"Written [-0-9]+ [:0-9]+ [-+0-9]+")
     assert dated.sub(b"", report(tmp_path).read_bytes()) == dated.sub(b"", report(tmp_path).read_bytes())
 
 
@@ -92,6 +92,19 @@ def test_a_seed_without_a_score_is_counted_out_and_told(tmp_path):
     assert (cell["mean"], cell["count"], cell["of"]) == (pytest.approx(0.6), 2, 3)
 
 
+def test_runs_that_are_not_finished_are_no_part_of_the_mean_which_says_of_how_many_it_is(tmp_path):
+    make(tmp_path / "seed=1", [0.5], {"seed": 1})
+    make(tmp_path / "seed=2", [0.9], {"seed": 2}, state="pruned")
+    cell = column(content_of(tmp_path), "val accuracy")["seed=*"]
+    assert (cell["mean"], cell["count"], cell["of"]) == (0.5, 1, 2)
+
+
+def test_folds_are_called_folds(tmp_path):
+    for fold in (0, 1):
+        make(tmp_path / f"fold={fold}", [0.5], {"fold": fold})
+    assert content_of(tmp_path)["best"] == "Best on val: accuracy 0.5 ± 0 over 2 folds, by fold=*"
+
+
 def test_members_of_a_row_are_its_own(tmp_path):
     content = content_of(search(tmp_path))
     for row in content["groups"]:
@@ -118,10 +131,10 @@ def test_the_best_rows_are_picked_first_and_the_best_of_a_column_is_known(tmp_pa
     content = content_of(search(tmp_path))
     names = [content["groups"][place]["cells"][0] for place in content["picked_first"]]
     assert names == [f"learning_rate={rate},seed=*" for rate in (0.01, 0.1, 0.001)]
-    best = {one["title"]: one["best"] for one in content["columns"]}
-    assert best["val accuracy"] == pytest.approx(0.92)
-    assert best["val loss"] == pytest.approx(1.08)
-    assert best["learning_rate"] is None
+    best = {one["title"]: (one["best"], one["best_alone"]) for one in content["columns"]}
+    assert best["val accuracy"] == (pytest.approx(0.92), pytest.approx(0.93))
+    assert best["val loss"] == (pytest.approx(1.08), pytest.approx(1.07))
+    assert best["learning_rate"] == (None, None)
     assert content["columns"][content["sort_by"]]["title"] == "val accuracy"
 
 
@@ -132,6 +145,12 @@ def test_a_score_that_is_better_low_is_ranked_low_first(tmp_path):
     content = content_of(tmp_path)
     assert [content["groups"][place]["cells"][0] for place in content["picked_first"]] == ["two", "three", "one"]
     assert content["best"] == "Best on val: loss 1.1, with one seed, by two"
+
+
+def test_where_all_are_equal_none_is_the_best(tmp_path):
+    make(tmp_path / "one", [0.5])
+    make(tmp_path / "two", [0.5], {"width": 2})
+    assert {one["best"] for one in content_of(tmp_path)["columns"]} == {None}
 
 
 def test_curves_are_columns_and_what_is_no_number_is_a_gap(tmp_path):
@@ -164,9 +183,11 @@ def test_the_best_trial_is_drawn_on_top(monitor, mode, best, tmp_path):
         make(tmp_path / str(number), [accuracy], params, monitor=monitor, mode=mode)
     make(tmp_path / "unscored", [])
     (study,) = content_of(tmp_path)["studies"]
-    *trials, scale = study["parallel"]["data"]
+    trials = study["parallel"]["data"]
     assert trials[-1]["customdata"][0] == [monitor, best]
-    assert scale["marker"]["reversescale"] == (mode == "min")
+    strengths = [trial["opacity"] for trial in trials]
+    assert strengths == sorted(strengths)
+    assert (strengths[0], strengths[-1]) == (0.15, 0.9)
     texts = [one["text"] for one in study["parallel"]["layout"]["annotations"]]
     assert {"1", "10", "100", "1000"} <= set(texts)  # a seed is a name, no amount
 
@@ -206,6 +227,19 @@ def test_hyperparameters_of_all_kinds_can_be_studied(tmp_path):
     assert "<b>" not in json.dumps(study)
 
 
+@pytest.mark.parametrize("huge", ["1e999", "1e308", "1" + "0" * 40, "1" + "0" * 400, str(2**60 - 1)])
+def test_no_number_is_too_large_for_the_report(huge, tmp_path):
+    for number in range(8):
+        make(tmp_path / str(number), [0.5 + number / 50], {"width": number, "huge": number})
+    run = tmp_path / "7" / "run.json"
+    run.write_text(run.read_text().replace('"huge": 7', f'"huge": {huge}'))
+    with (tmp_path / "6" / "metrics.jsonl").open("a") as file:
+        file.write(f'{{"epoch": 2, "train_loss": {huge}, "seconds": {huge}}}\n')
+    (study,) = content_of(tmp_path)["studies"]
+    assert set(study["importance"]["data"][0]["y"]) == {"width", "huge"}
+    assert report(tmp_path).is_file()
+
+
 def test_pictures_are_taken_in_the_best_first_as_long_as_there_is_room(tmp_path, monkeypatch):
     monkeypatch.setattr("engine.report.content.MOST_PICTURE_BYTES", 2 * len(PIXEL))
     for name, accuracy in (("good", 0.9), ("better", 0.95), ("worst", 0.1)):
@@ -216,7 +250,7 @@ def test_pictures_are_taken_in_the_best_first_as_long_as_there_is_room(tmp_path,
     content = content_of(tmp_path)
     pictures = {entry["cells"][0]: [one["name"] for one in entry["pictures"]] for entry in content["entries"]}
     assert pictures == {"better": ["confusion on test", "mistakes on val"], "good": [], "worst": []}
-    assert content["pictures_left_out"].startswith("2 more pictures stayed in their folders")
+    assert content["pictures_left_out"].endswith("so that this page can still be sent: 2 of the pictures.")
 
 
 def test_one_experiment_alone_is_not_called_the_best_of_its_column(tmp_path):

@@ -45,7 +45,29 @@ def test_other_code_data_or_versions_are_a_warning_and_a_column(kind, tmp_path):
 def test_code_that_changed_while_a_run_went_on_is_another_code(tmp_path):
     make(tmp_path / "one", [0.5])
     make(tmp_path / "two", [0.6], {"learning_rate": 0.1}, continued=[{**RECORD, "code": OTHER["code"][0]}])
-    assert titles(content_of(tmp_path)) == ["2 versions of the task's code."]
+    content = content_of(tmp_path)
+    assert titles(content) == ["2 versions of the task's code."]
+    assert [item.endswith("changed while it ran, in 1: two") for item in content["warnings"][0]["items"]] == [
+        False,
+        True,
+    ]
+
+
+def test_a_run_that_went_on_as_it_began_is_no_other(tmp_path):
+    make(tmp_path / "one", [0.5])
+    make(tmp_path / "two", [0.6], {"learning_rate": 0.1}, continued=[RECORD, RECORD])
+    assert content_of(tmp_path)["warnings"] == []
+
+
+def test_that_another_task_has_other_code_goes_without_saying(tmp_path):
+    for name, task in (("one", "model"), ("two", "examples.other"), ("three", "examples.other")):
+        code = {f"{task}/net.py": "changed" if name == "three" else "1111"}
+        make(tmp_path / name, [0.5], {"task": task, "name": name}, code=code)
+        content = content_of(tmp_path)
+        assert titles(content) == (["2 versions of the task's code."] if name == "three" else [])
+    letters = column(content, "code")
+    assert letters.pop("one") == ""
+    assert sorted(letters.values()) == ["A", "B"]
 
 
 def test_another_commit_or_patch_of_the_same_task_is_told(tmp_path):
@@ -120,6 +142,14 @@ def test_patches_are_kept_once_and_cut_where_they_are_too_long(tmp_path):
         ("Patch: what differed from the commit", 0),
         ("model/new.py: not in git", 1),
     ]
+
+
+def test_looks_are_in_order_wherever_the_clocks_stood(tmp_path):
+    times = ["2026-11-20T09:00:00-0800", "2026-11-20T17:30:00+0000", "2026-11-20T18:00:00+0200", "once"]
+    looks = [{"split": "test", "checkpoint": "best", "at": at, "scores": {}} for at in times]
+    make(tmp_path / "one", [0.5], evaluations=looks)
+    told = [when for when, *_ in content_of(tmp_path)["looks"]]
+    assert told == [times[place].replace("T", " ") for place in (2, 0, 1, 3)]
 
 
 def test_looks_at_the_test_split_are_told_in_order_and_others_are_not(tmp_path):

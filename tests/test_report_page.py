@@ -50,17 +50,22 @@ def scroll_to(browser, selector):
     browser.run("document.querySelector(arguments[0]).scrollIntoView({behavior: 'instant'})", selector)
 
 
-def draw_all(browser):
+FIGURE = "document.querySelector('#curves-figure')"
+FIGURES = "[...document.querySelectorAll('.figure')]"
+
+
+def wait_for_figures(browser):
     """Scroll through the page, so that all its figures are drawn; how many there are."""
-    number = browser.run("return document.querySelectorAll('.figure').length")
+    number = browser.run(f"return {FIGURES}.length")
     for place in range(number):
-        figure = f"document.querySelectorAll('.figure')[{place}]"
-        browser.run(f"{figure}.scrollIntoView({{behavior: 'instant'}})")
-        browser.wait(f"{figure}.dataset.drawn || {figure}.querySelector('.note')")
+        browser.run(f"{FIGURES}[{place}].scrollIntoView({{behavior: 'instant'}})")
+        browser.wait(f"{FIGURES}[{place}].dataset.drawn || {FIGURES}[{place}].querySelector('.note')")
     return number
 
 
-FIGURE = "document.querySelector('#curves-figure')"
+def in_each_figure(browser, expression):
+    """What an expression in `one` comes to for each figure."""
+    return browser.run(f"return {FIGURES}.map(one => {expression})")
 
 
 def choose(browser, selector, value):
@@ -82,7 +87,7 @@ def curves(browser):
 def test_the_page_opens_without_network_and_without_errors(page):
     assert page.texts("h1") == ["Experiments in lights"]
     assert len(names(page)) == 5
-    assert draw_all(page) == 4
+    assert wait_for_figures(page) == 4
     assert page.log("browser") == []
     assert [url for url in page.requests() if not url.endswith("/report.html")] == []
 
@@ -131,8 +136,11 @@ def test_typing_filters_the_rows(page):
     assert page.texts("#count") == ["1 of 5 rows"]
     page.type("#filter", "learning_rate=0.1 finished")
     assert names(page) == ["learning_rate=0.1,seed=*"]
-    page.type("#filter", "nothing of the kind")
-    assert names(page) == []
+    for text in ("nothing of the kind", "learning.rate", "(", "[", "\\\\"):
+        page.type("#filter", text)
+        assert names(page) == []
+    page.type("#filter", "seed=*")
+    assert len(names(page)) == 3
     page.type("#filter", " ")
     assert len(names(page)) == 5
 
@@ -158,8 +166,10 @@ def test_a_row_of_seeds_unfolds_to_its_members(page):
 
 
 def test_scores_are_shown_with_their_spread_and_the_best_is_marked(page):
-    assert page.texts("td.best")[:1] == ["0.920 ± 0.010"]
+    assert page.texts("td.best")[:1] == ["0.920 ±\N{NO-BREAK SPACE}0.010"]
     assert page.run("return document.querySelector('td.best').title").startswith("mean of 3: 0.92")
+    page.click("#grouped")
+    assert page.texts("td.best")[:1] == ["0.9300"]
 
 
 def test_a_click_on_a_row_draws_its_curves_and_another_takes_them_away(page):
@@ -264,11 +274,11 @@ def test_whatever_a_name_holds_stays_text(browser, tmp_path):
     assert sorted(names(browser)) == sorted(folder.name for folder in folders)
     assert set(EVILS) <= {title.removeprefix("val ") for title in browser.texts("th button")}
     assert browser.texts(".state:not(.finished)") == [EVILS[0]]
-    assert sorted(browser.texts(".reason")) == sorted(EVILS)
+    assert sorted(browser.texts(".reason")) == sorted(" ".join(evil.split()) for evil in EVILS)
     assert len(browser.texts("#looks tbody tr")) == len(EVILS)
     for row in (4, 5):
         browser.click(f"tbody tr:nth-child({row}) input")
-    assert draw_all(browser) == 3
+    assert wait_for_figures(browser) == 3
     browser.run("document.querySelectorAll('details').forEach(one => one.open = true)")
     assert sorted(browser.texts("#provenance-content pre")) == sorted([*EVILS, *EVILS])
     legend = " ".join(browser.texts("#curves-figure .legendtext"))
@@ -300,8 +310,7 @@ def test_a_page_of_nothing_of_one_experiment_or_of_nan_opens(kind, browser, tmp_
         (make(tmp_path / "damaged", [0.5]) / "run.json").write_text("{")
     shown(browser, report(tmp_path))
     assert len(names(browser)) == {"none": 0, "one": 1, "nan": 2}[kind]
-    scroll_to(browser, "#time")
-    browser.wait("document.querySelector('#time-figure .note, #time-figure[data-drawn]')")
+    wait_for_figures(browser)
     assert "Nothing to show" in browser.texts("#hyperparameters")[0]
     assert browser.log("browser") == []
 
@@ -314,6 +323,83 @@ def test_a_run_that_was_really_trained_is_shown(browser, trained, tmp_path):
     assert [points for *_, points in curves(browser)] == [2, 2]
     assert browser.texts("#best")[0].startswith("Best on val: ")
     assert browser.log("browser") == []
+
+
+def test_numbers_are_shown_as_they_are(browser, tmp_path):
+    make(tmp_path / "one", [0.5], {"seed": 20261120, "rate": 0.123456789})
+    rows = '{"epoch": 1, "val_accuracy": 0.5, "val_rmse": 26004.1, "seconds": 1, "examples_per_second": 0.25}\n'
+    (make(tmp_path / "two", [0.5]) / "metrics.jsonl").write_text(rows)
+    shown(browser, report(tmp_path))
+    texts = browser.texts("#table td")
+    assert {"20261120", "0.123457", "26004", "0.25"} <= set(texts)
+
+
+def test_curves_without_epochs_or_seconds_are_left_out_and_no_end_to_the_others(browser, tmp_path):
+    (make(tmp_path / "one", [0.5]) / "metrics.jsonl").write_text('{"val_accuracy": 0.9}\n{"val_accuracy": 0.8}\n')
+    make(tmp_path / "two", [0.5, 0.6], {"learning_rate": 0.1})
+    shown(browser, report(tmp_path))
+    assert {name for name, *_ in curves(browser)} == {"two"}
+    assert browser.log("browser") == []
+
+
+def test_a_damaged_picture_is_named(browser, tmp_path):
+    (make(tmp_path / "one", [0.5]) / "confusion_test.png").write_bytes(PIXEL[:40])
+    shown(browser, report(tmp_path))
+    browser.wait("document.querySelector('figure .note')")
+    assert browser.texts("figure") == ["one: confusion on test\n\nThis file is damaged."]
+
+
+def test_a_long_list_of_what_differs_is_folded(browser, tmp_path):
+    for number in range(6):
+        make(tmp_path / str(number), [0.5], {"width": number}, code={"model/net.py": str(number)})
+    shown(browser, report(tmp_path))
+    assert browser.texts(".warning") == [
+        '6 versions of the task\'s code. Compare scores only between rows with the same letter in the column "code".'
+        "\nWhich"
+    ]
+    browser.click(".warning summary")
+    assert len(browser.texts(".warning li")) == 6
+
+
+def test_in_the_dark_figures_are_dark_and_on_paper_they_are_not(browser, searched):
+    dark = [{"name": "prefers-color-scheme", "value": "dark"}]
+    ink = "getComputedStyle(document.body).color"
+    texts = "getComputedStyle(one.querySelector('.xtick text, .annotation-text')).fill"
+    try:
+        browser.command("Emulation.setEmulatedMedia", features=dark)
+        shown(browser, searched)
+        wait_for_figures(browser)
+        assert set(in_each_figure(browser, texts)) == {"rgb(228, 232, 238)"} == {browser.run(f"return {ink}")}
+        assert set(in_each_figure(browser, "one.querySelector('.bg')?.style.fillOpacity ?? '0'")) == {"0"}
+        browser.run("dispatchEvent(new Event('beforeprint'))")
+        assert set(in_each_figure(browser, texts)) == {"rgb(28, 36, 48)"} == {browser.run(f"return {ink}")}
+        assert all(width <= 960 for width in in_each_figure(browser, "one._fullLayout.width"))
+        browser.run("dispatchEvent(new Event('afterprint'))")
+        browser.wait(f"{FIGURES}.every(one => Math.abs(one._fullLayout.width - one.clientWidth) < 2)")
+        assert set(in_each_figure(browser, texts)) == {"rgb(228, 232, 238)"}
+    finally:
+        browser.command("Emulation.setEmulatedMedia", features=[])
+
+
+def test_on_paper_nothing_is_cut_off(browser, searched):
+    try:
+        shown(browser, searched)
+        browser.wait("window.Plotly")
+        assert browser.run("return document.querySelectorAll('.figure')[3].childElementCount") == 0
+        browser.resize(1000, 700)  # pixels of a sheet of Letter on its side
+        browser.command("Emulation.setEmulatedMedia", media="print")
+        browser.run("dispatchEvent(new Event('beforeprint'))")
+        assert in_each_figure(browser, "one.dataset.drawn") == ["yes"] * 4
+        assert browser.run("return document.documentElement.scrollWidth") <= 1000
+        assert browser.run(
+            "return [...document.querySelectorAll('.scroll')].every(one => one.scrollHeight <= one.clientHeight)"
+        )
+        assert not any(
+            browser.run("return [...document.querySelectorAll('nav, .controls, .hint')].map(one => one.offsetHeight)")
+        )
+    finally:
+        browser.command("Emulation.setEmulatedMedia", media="")
+        browser.resize(1280, 900)
 
 
 def test_the_headings_and_rows_can_be_reached_by_keyboard(page):
@@ -340,7 +426,7 @@ def test_on_a_phone_only_the_table_scrolls_sideways(browser, searched):
     try:
         shown(browser, searched)
         assert browser.run("return document.documentElement.scrollWidth <= innerWidth")
-        assert draw_all(browser) == 4
+        assert wait_for_figures(browser) == 4
         assert browser.run("return document.documentElement.scrollWidth <= innerWidth")
     finally:
         browser.resize(1280, 900)

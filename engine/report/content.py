@@ -5,13 +5,16 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from statistics import fmean
+from typing import Any
 
 from engine.comparison import Entry, Group, group_entries
 from engine.hyperparameters import Values
-from engine.report.facts import Facts, add_pictures, described, looks, number, read_facts, sources
+from engine.ranking import repeated_axes
+from engine.report.facts import Facts, add_pictures, described, instant, looks, number, read_facts, sources
 from engine.report.origins import letters_of, warnings_about
 from engine.report.rows import NOT_BEGUN, Column, best_of, make_columns, make_rows, spread
 from engine.report.search import NO_STUDIES, monitored, score, studies
+from engine.table import plural
 
 MOST_PICTURE_BYTES = 12_000_000
 PICKED_FIRST = 3
@@ -25,21 +28,21 @@ def make_content(parent: Path, entries: Sequence[Entry]) -> Values:
     facts = [read_facts(entry) for entry in entries]
     monitor, mode = monitored(entries)
     columns = make_columns(groups, letters_of(facts), monitor, mode)
-    rows = make_rows(groups, columns)
+    rows, alone = make_rows(groups, columns), make_rows([Group([entry]) for entry in entries], columns)
     best_first = _best_first(groups, monitor, mode)
     texts: dict[str, int] = {}
     return {
         "title": page_title(parent),
         "summary": _summary(groups, entries),
-        "best": _best(groups[best_first[0]] if groups else None, monitor),
+        "best": _best([groups[place] for place in best_first], monitor),
         "monitor": monitor,
         "states": STATES,
-        "columns": _described(columns, rows),
+        "columns": _described(columns, rows, alone),
         "groups": rows,
         "sort_by": next((place for place, column in enumerate(columns) if column.title == f"val {monitor}"), 0),
         "picked_first": best_first[:PICKED_FIRST],
         "pictures_left_out": _take_pictures([facts[one] for place in best_first for one in rows[place]["members"]]),
-        "entries": [_told(one, columns, monitor, texts) for one in facts],
+        "entries": [_told(one, row["cells"], monitor, texts) for one, row in zip(facts, alone, strict=True)],
         "texts": list(texts),
         "warnings": warnings_about(facts),
         "studies": studies(entries),
@@ -58,7 +61,7 @@ def _summary(groups: Sequence[Group], entries: Sequence[Entry]) -> str:
     states = ", ".join(f"{count} {state}" for state, count in counts.most_common())
     together = f" in {len(groups)} rows" if len(groups) < len(entries) else ""
     number = f"{len(entries)} experiment{'s' if len(entries) != 1 else ''}"
-    return f"{number}{together}{': ' if states else ''}{states}. Written {time.strftime('%Y-%m-%d %H:%M')}."
+    return f"{number}{together}{': ' if states else ''}{states}. Written {time.strftime('%Y-%m-%d %H:%M %z')}."
 
 
 def _best_first(groups: Sequence[Group], monitor: str, mode: str) -> list[int]:
@@ -72,17 +75,21 @@ def _best_first(groups: Sequence[Group], monitor: str, mode: str) -> list[int]:
     return sorted(range(len(groups)), key=rank)
 
 
-def _best(group: Group | None, monitor: str) -> str:
+def _best(best_first: Sequence[Group], monitor: str) -> str:
     """The best row in one sentence."""
-    cell = spread([score(entry, monitor) for entry in group.counted]) if group else None
-    if group is None or cell is None:
+    values = [score(entry, monitor) for entry in best_first[0].counted] if best_first else []
+    cell = spread(values, of=len(values))
+    if cell is None:
         return "No experiment has a score yet."
-    several = f" ± {cell['deviation']:.2g} over {cell['count']} seeds" if cell["count"] > 1 else ", with one seed"
-    return f"Best on val: {monitor} {cell['mean']:.4g}{several}, by {group.name}"
+    runs = plural(repeated_axes(best_first) or ["seed"])
+    several = (
+        f" ± {cell['deviation']:.2g} over {cell['count']} {runs}" if cell["count"] > 1 else f", with one {runs[:-1]}"
+    )
+    return f"Best on val: {monitor} {cell['mean']:.4g}{several}, by {best_first[0].name}"
 
 
-def _described(columns: Sequence[Column], rows: Sequence[Values]) -> list[Values]:
-    """The columns as the page wants them."""
+def _described(columns: Sequence[Column], rows: Sequence[Values], alone: Sequence[Values]) -> list[Values]:
+    """The columns as the page wants them; what is best among the rows, and what among the experiments each alone."""
     return [
         {
             "title": column.title,
@@ -90,16 +97,17 @@ def _described(columns: Sequence[Column], rows: Sequence[Values]) -> list[Values
             "better": column.better,
             "about": column.about,
             "best": best_of(column, [row["cells"][place] for row in rows]),
+            "best_alone": best_of(column, [row["cells"][place] for row in alone]),
             "numeric": all(number(row["cells"][place]) is not None or row["cells"][place] is None for row in rows),
         }
         for place, column in enumerate(columns)
     ]
 
 
-def _told(facts: Facts, columns: Sequence[Column], monitor: str, texts: dict[str, int]) -> Values:
+def _told(facts: Facts, cells: Sequence[Any], monitor: str, texts: dict[str, int]) -> Values:
     """One experiment as the page wants it; a patch that many share is kept once, among the `texts`."""
     return {
-        "cells": [column.cell(Group([facts.entry])) for column in columns],
+        "cells": cells,
         "reason": facts.entry.reason,
         "remark": "; ".join(facts.remarks),
         "seconds": number(facts.entry.seconds),
@@ -119,12 +127,12 @@ def _take_pictures(facts: Sequence[Facts]) -> str:
         left_out += more
     if not left_out:
         return ""
-    return f"{left_out} more pictures stayed in their folders, so that this page does not grow beyond what can be sent."
+    return f"Not here but in their folders, so that this page can still be sent: {left_out} of the pictures."
 
 
 def _looks(facts: Sequence[Facts]) -> Values:
     """Every look at a split that is not for choosing, the first one first."""
-    found = sorted((look for one in facts for look in looks(one)), key=lambda look: look[0])
+    found = sorted((look for one in facts for look in looks(one)), key=lambda look: instant(look[0]))
     if not found:
         return {"looks": [], "looks_summary": "Nobody has looked at it yet: no evaluation is on record."}
     names = len({name for _, name, *_ in found})

@@ -3,6 +3,8 @@
 const SECTIONS = [["experiments", "Table"], ["curves", "Curves"], ["hyperparameters", "Hyperparameters"], ["time", "Time"],
   ["pictures", "Pictures"], ["provenance", "Provenance"], ["looks", "Test split"]];
 
+const SHORT_LIST = 4;
+
 function note(text) {
   return element("p", { class: "note" }, text);
 }
@@ -17,7 +19,8 @@ function showHeader() {
 function showWarnings() {
   find("warnings").append(...report.warnings.map(({ title, text, items }) =>
     element("div", { class: "warning", role: "note" }, element("strong", {}, title), ` ${text}`,
-      items.length ? element("ul", {}, items.map((item) => element("li", {}, item))) : null)));
+      element("details", { open: items.length <= SHORT_LIST ? "" : null }, element("summary", {}, "Which"),
+        element("ul", {}, items.map((item) => element("li", {}, item)))))));
 }
 
 function pickedEntries() {
@@ -32,7 +35,10 @@ function showPictures() {
   const others = entryRows.filter((row) => row.pictures.length && !picked.has(row.key) && !pickedEntries().includes(report.entries[row.members[0]]));
   const content = shots.map((entry) => element("div", { class: "shots" }, entry.pictures.map((picture) => element("figure", {},
     element("figcaption", {}, `${entry.cells[0]}: ${picture.name}`),
-    element("img", { src: `data:image/png;base64,${picture.data}`, alt: `${picture.name} of ${entry.cells[0]}` })))));
+    element("img", {
+      src: `data:image/png;base64,${picture.data}`, alt: `${picture.name} of ${entry.cells[0]}`,
+      error: (event) => event.target.replaceWith(note("This file is damaged.")),
+    })))));
   find("pictures-content").replaceChildren(...content, ...notesOnPictures(shots.length, others));
 }
 
@@ -42,7 +48,7 @@ function notesOnPictures(count, others) {
   if (!others.length) return notes;
   const buttons = others.slice(0, 12).map((row) => element("button", { type: "button", click: () => toggle(row.key) }, nameOfRow(row)));
   const more = others.length > 12 ? ` (and ${others.length - 12} more: pick them in the table)` : "";
-  return [...notes, element("div", { class: "picks note" }, count ? "Also of: " : "None of the picked rows has any. There are some of: ", buttons, more)];
+  return [...notes, element("div", { class: "picks note hint" }, count ? "Also of: " : "None of the picked rows has any. There are some of: ", buttons, more)];
 }
 
 // Where the results come from
@@ -80,7 +86,6 @@ function showLooks() {
 showHeader();
 showWarnings();
 startTable();
-startFigures();
 showLooks();
 document.addEventListener("picked", () => {
   showPictures();
@@ -89,4 +94,5 @@ document.addEventListener("picked", () => {
 for (const key of report.picked_first.map((index) => groupRows[index].key)) picked.set(key, freeColor());
 for (const line of lines.values()) mark(line);
 document.dispatchEvent(new Event("picked"));
+startFigures();
 document.documentElement.dataset.ready = "yes";

@@ -6,9 +6,10 @@ import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any, TypeVar
 
-from engine.comparison import Entry
+from engine.comparison import LARGEST, Entry
 from engine.hyperparameters import Values
 from engine.records import read_object, read_rows
 
@@ -52,9 +53,9 @@ def read_facts(entry: Entry) -> Facts:
 
 
 def number(value: Any) -> float | None:
-    """The value if it is a finite number, else None."""
+    """The value if it is a number that can be computed with, else None."""
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    return value if is_number and math.isfinite(value) else None
+    return value if is_number and abs(value) < LARGEST else None
 
 
 def curves(rows: Sequence[Values]) -> dict[str, list[float | None]]:
@@ -131,6 +132,14 @@ def looks(facts: Facts) -> list[list[str]]:
             when, split, checkpoint = (str(look.get(name, "")) for name in ("at", "split", "checkpoint"))
             found.append([when.replace("T", " "), facts.entry.name, split, checkpoint, _in_words(look.get("scores"))])
     return found
+
+
+def instant(text: str) -> float:
+    """When that was, wherever the clock stood; what is no time comes last."""
+    try:
+        return datetime.strptime(text, "%Y-%m-%d %H:%M:%S%z").timestamp()
+    except ValueError:
+        return math.inf
 
 
 def _in_words(scores: Any) -> str:

@@ -1,6 +1,6 @@
-// The figures, drawn by plotly: unpacked from this page when the first of them comes into view.
+// The figures, each drawn when it comes into view, by plotly, which is unpacked from this page once the table is there.
 
-const drawn = new Map(); // the element of a figure -> what draws it, once it was in view
+const figures = new Map(); // the element of a figure -> what draws it
 const CONFIG = { displaylogo: false, responsive: true, modeBarButtons: [["toImage", "resetScale2d"]] };
 const BAND_OPACITY = 0.16;
 let loading = null;
@@ -15,26 +15,30 @@ async function unpack(base64) {
   return new Response(new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip"))).text();
 }
 
-/** Draw a figure when it comes into view, and from then on whenever `redraw` is called for it. */
-function whenVisible(node, draw) {
+/** Draw a figure when it comes into view. */
+function addFigure(node, draw) {
+  figures.set(node, draw);
   const watcher = new IntersectionObserver((seen) => {
     if (!seen.some((one) => one.isIntersecting)) return;
     watcher.disconnect();
-    drawn.set(node, draw);
     redraw(node);
   }, { rootMargin: "300px" });
   watcher.observe(node);
 }
 
+/** Draw those of the figures anew that have been in view. */
+function update(...nodes) {
+  nodes.filter((node) => node.hasChildNodes()).forEach(redraw);
+}
+
 async function redraw(node) {
-  if (!drawn.has(node)) return;
   try {
     await loadPlotly();
   } catch {
     node.replaceChildren(element("p", { class: "note" }, "Drawing needs a browser that can unpack gzip: any since 2023."));
     return;
   }
-  const { traces, layout, empty, clicked } = drawn.get(node)();
+  const { traces, layout, empty, clicked } = figures.get(node)();
   if (empty) {
     if (node.data) Plotly.purge(node);
     node.replaceChildren(element("p", { class: "note" }, empty));
@@ -47,14 +51,24 @@ async function redraw(node) {
   node.dataset.drawn = "yes";
 }
 
-/** A layout in the colors of the place where it is drawn, light or dark. */
+/** On paper are all figures, in its colors and of its width: once plotly is there, drawn before the printer looks. */
+async function usePaper(isPaper) {
+  document.documentElement.classList.toggle("paper", isPaper);
+  await Promise.all([...figures.keys()].map(redraw));
+  if (!isPaper) for (const node of figures.keys()) if (node.data) Plotly.Plots.resize(node);
+}
+
+/** A layout in the colors of the page: light, dark, or of paper. */
 function themed(layout, node) {
   const style = getComputedStyle(node);
+  const isPaper = document.documentElement.classList.contains("paper");
   const color = (name) => style.getPropertyValue(name).trim();
   const axis = { gridcolor: color("--grid"), linecolor: color("--line"), zerolinecolor: color("--line"), automargin: true };
   const hoverlabel = { bgcolor: color("--raised"), bordercolor: color("--line"), font: { color: color("--ink") }, namelength: -1 };
+  const clear = "rgba(0,0,0,0)";
   return {
-    ...layout, modebar: { bgcolor: "rgba(0,0,0,0)", color: color("--soft"), activecolor: color("--ink") }, paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)", hoverlabel,
+    ...layout, ...(isPaper && { width: node.clientWidth, height: node.clientHeight }), hoverlabel,
+    modebar: { bgcolor: clear, color: color("--soft"), activecolor: color("--ink") }, paper_bgcolor: clear, plot_bgcolor: clear,
     font: { family: "system-ui, sans-serif", size: 13, color: color("--ink") },
     xaxis: { ...axis, ...layout.xaxis }, yaxis: { ...axis, ...layout.yaxis },
   };
@@ -95,6 +109,7 @@ function drawCurves() {
   const metric = find("metric").value;
   const parts = ["train", "val"].filter((part) => find(part).checked).map((part) => `${part}_${metric}`);
   const traces = pickedRows().flatMap((one) => [...parts, metric].flatMap((key) => curvesOf(one, key)));
+  if (!metric) return { empty: "No experiment has logged a score yet." };
   if (!picked.size) return { empty: "Pick rows in the table: a click on a row draws its curves here." };
   if (!traces.length) return { empty: `None of the picked rows has logged this score (${metric}) yet.` };
   nameOnce(traces);
@@ -116,13 +131,14 @@ function ticks(traces) {
 
 /** The lines of one picked row for one logged score: of one run, of each seed, or mean and band. */
 function curvesOf({ row, color }, key) {
-  const runs = row.members.map((index) => report.entries[index]).filter((entry) => entry.history[key]);
+  const over = find("over").value;
+  const runs = row.members.map((index) => report.entries[index]).filter(({ history }) => history[key] && history[over]);
   const style = { color, width: 2, dash: key.startsWith("train_") ? "dot" : "solid" };
-  if (runs.length > 1 && find("seeds").value === "band") return bandOf(row, runs, key, style);
+  if (runs.length > 1 && find("seeds").value === "band") return bandOf(row, runs, over, key, style);
   return runs.map((entry) => {
     const line = { ...style, width: runs.length > 1 ? 1.2 : 2 };
     const hover = runs.length > 1 ? entry.cells[0] : nameOfRow(row);
-    return curve(row, entry.history[find("over").value], entry.history[key], line, { text: plain(cut(String(hover), 90)) });
+    return curve(row, entry.history[over], entry.history[key], line, { text: plain(cut(String(hover), 90)) });
   });
 }
 
@@ -135,11 +151,10 @@ function curve(row, x, y, line, more = {}) {
 }
 
 /** Mean over the runs at each epoch, within a band of a standard deviation to either side. */
-function bandOf(row, runs, key, style) {
+function bandOf(row, runs, over, key, style) {
   const length = Math.max(...runs.map((entry) => entry.history[key].length));
   const points = Array.from({ length }, (_, place) => {
-    const over = spread(runs.map((entry) => entry.history[find("over").value]?.[place]));
-    return { x: over.mean, ...spread(runs.map((entry) => entry.history[key][place])) };
+    return { x: spread(runs.map((entry) => entry.history[over][place])).mean, ...spread(runs.map((entry) => entry.history[key][place])) };
   }).filter((point) => point.n && point.x !== null);
   const x = points.map((point) => point.x);
   const edge = (sign, more) => curve(row, x, points.map((point) => point.mean + sign * point.std), { ...style, width: 0 },
@@ -202,26 +217,26 @@ function showStudies() {
   if (!report.studies.length) section.append(element("p", { class: "note" }, report.no_studies));
   for (const study of report.studies) {
     section.append(element("h3", {}, study.title), element("p", { class: "note" }, study.sentence));
-    const figures = [study.parallel, study.importance].filter(Boolean).map((figure) => {
-      const node = element("div", { class: "figure white" });
-      whenVisible(node, () => ({ traces: figure.data, layout: figure.layout }));
+    const nodes = [study.parallel, study.importance].filter(Boolean).map((figure) => {
+      const node = element("div", { class: "figure" });
+      addFigure(node, () => ({ traces: figure.data, layout: figure.layout }));
       return node;
     });
-    section.append(element("div", { class: figures.length > 1 ? "pair" : "" }, figures));
+    section.append(element("div", { class: nodes.length > 1 ? "pair" : "" }, nodes));
   }
 }
 
 function startFigures() {
   find("metric").append(...namesOfCurves().map((name) => element("option", { value: name }, name)));
-  whenVisible(find("curves-figure"), drawCurves);
-  whenVisible(find("time-figure"), drawTime);
+  addFigure(find("curves-figure"), drawCurves);
+  addFigure(find("time-figure"), drawTime);
   showStudies();
   for (const id of ["metric", "over", "seeds", "train", "val", "logarithmic"]) {
-    find(id).addEventListener("change", () => redraw(find("curves-figure")));
+    find(id).addEventListener("change", () => update(find("curves-figure")));
   }
-  document.addEventListener("picked", () => {
-    redraw(find("curves-figure"));
-    redraw(find("time-figure"));
-  });
-  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => [...drawn.keys()].forEach(redraw));
+  document.addEventListener("picked", () => update(find("curves-figure"), find("time-figure")));
+  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => update(...figures.keys()));
+  addEventListener("beforeprint", () => usePaper(true));
+  addEventListener("afterprint", () => usePaper(false));
+  requestAnimationFrame(() => setTimeout(loadPlotly)); // even where no figure is in view yet: to print, it has to be there
 }

@@ -1,5 +1,6 @@
 """Whether the experiments of a report may be compared: which of them differ in code, data, versions or device."""
 
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -38,20 +39,30 @@ def letters_of(facts: Sequence[Facts]) -> dict[str, dict[str, str]]:
     """For each kind of which there are several: the letter of each experiment, by name."""
     found = {}
     for kind in KINDS:
-        variants = variants_of(facts, kind.name)
-        if len(variants) > 1:
+        if variants := variants_of(facts, kind.name):
             found[kind.name] = {one.entry.name: letter for letter, members in variants.items() for one in members}
     return found
 
 
 def variants_of(facts: Sequence[Facts], kind: str) -> dict[str, list[Facts]]:
-    """The experiments that share an origin, by letter, the most frequent first; those without a record in none."""
+    """The experiments that share an origin, by letter, the most frequent first; none where there are not several.
+
+    Those without a record are left out; so is code of which its task has but one version, for others have other files.
+    """
     by_origin: dict[str, list[Facts]] = {}
     for one in facts:
         found = origin(one, kind)
         if found is not None:
             by_origin.setdefault(found, []).append(one)
-    return {_letter(place): members for place, members in enumerate(sorted(by_origin.values(), key=len, reverse=True))}
+    variants = sorted(by_origin.values(), key=len, reverse=True)
+    if kind == "code":
+        versions = Counter(_task(members[0]) for members in variants)
+        variants = [members for members in variants if versions[_task(members[0])] > 1]
+    return {_letter(place): members for place, members in enumerate(variants)} if len(variants) > 1 else {}
+
+
+def _task(facts: Facts) -> str:
+    return str(facts.entry.params.get("task"))
 
 
 def _letter(place: int) -> str:
@@ -66,34 +77,39 @@ def warnings_about(facts: Sequence[Facts]) -> list[Values]:
     found.append(_warning(facts, DEVICE))
     damaged = [f"{one.entry.name}: {'; '.join(one.remarks)}" for one in facts if one.remarks]
     if damaged:
-        title = f"{len(damaged)} experiments hold files that could not be read."
+        title = f"In {len(damaged)} of {len(facts)} experiments, files could not be read."
         found.append({"title": title, "text": "What could be read of them is shown.", "items": damaged})
     return [warning for warning in found if warning is not None]
 
 
 def _warning(facts: Sequence[Facts], kind: Kind) -> Values | None:
     variants = variants_of(facts, kind.name)
-    if len(variants) < 2:
+    if not variants:
         return None
-    contents = {letter: members[0].run.get(kind.name) for letter, members in variants.items()}
+    contents = [members[0].run.get(kind.name) for members in variants.values()]
     items = [
-        f"{letter}: {_described(kind.name, contents, letter)}, in {len(members)}: {_listed(members)}"
+        f"{letter}: {_described(kind.name, members[0], contents)}, in {len(members)}: {_listed(members)}"
         for letter, members in variants.items()
     ]
     return {"title": f"{len(variants)} {kind.title}", "text": kind.consequence, "items": items}
 
 
-def _described(kind: str, contents: dict[str, Any], letter: str) -> str:
+def _described(kind: str, member: Facts, contents: Sequence[Any]) -> str:
     """What makes one variant another than the rest, as short as can be."""
-    content = contents[letter]
+    content = member.run.get(kind)
+    changed = any(record.get(kind) != content for record in member.records)
+    return _in_short(kind, content, contents) + (", changed while it ran" if changed else "")
+
+
+def _in_short(kind: str, content: Any, contents: Sequence[Any]) -> str:
     if kind == "data" and isinstance(content, dict):
         return describe_data({"files": "?", "bytes": "?", **content})
     if kind == "git" and isinstance(content, dict):
         return f"commit {str(content.get('commit'))[:10]}{' with a patch' if content.get('patch') else ''}"
     if kind in ("code", "versions") and isinstance(content, dict):
-        others = [other for other in contents.values() if isinstance(other, dict)]
+        others = [other for other in contents if isinstance(other, dict)]
         names = sorted(name for name in content if any(other.get(name) != content[name] for other in others))
-        return ", ".join(f"{name} {str(content[name])[:12]}" for name in names) or "changed while it ran"
+        return ", ".join(f"{name} {str(content[name])[:12]}" for name in names) or "as the others began"
     return str(content)
 
 

@@ -67,7 +67,7 @@ def _score_columns(entries: Sequence[Entry], monitor: str, mode: str) -> tuple[l
 
 def _score_column(split: str, name: str, better: str | None) -> Column:
     def cell(group: Group) -> Values | None:
-        return spread([getattr(entry, split).get(name) for entry in group.counted])
+        return spread([getattr(entry, split).get(name) for entry in group.counted], of=len(group.entries))
 
     return Column(f"{split} {name}", "score", cell, better)
 
@@ -107,7 +107,7 @@ def _shown(value: Any) -> Any:
 
 def _origin_column(kind: str, letters: dict[str, str]) -> Column:
     def cell(group: Group) -> str:
-        return " ".join(sorted({letters.get(entry.name, "?") for entry in group.entries}))
+        return " ".join(sorted({letters[entry.name] for entry in group.entries if entry.name in letters}))
 
     return Column(kind, "text", cell, about=f"the same letter, the same {kind}; see the warning above")
 
@@ -120,10 +120,10 @@ def _mean_column(title: str, kind: str, name: str, about: str | None = None) -> 
     return Column(title, kind, cell, about=about)
 
 
-def spread(values: Sequence[Any]) -> Values | None:
-    """Mean, standard deviation and 95 % interval of those that are numbers, and how many there might have been."""
+def spread(values: Sequence[Any], of: int) -> Values | None:
+    """Mean, standard deviation and 95 % interval of those that are numbers, and of how many runs they might be."""
     known = [value for value in map(number, values) if value is not None]
-    return {**asdict(summarize(known)), "of": len(values)} if known else None
+    return {**asdict(summarize(known)), "of": of} if known else None
 
 
 def make_rows(groups: Sequence[Group], columns: Sequence[Column]) -> list[Values]:
@@ -137,8 +137,8 @@ def make_rows(groups: Sequence[Group], columns: Sequence[Column]) -> list[Values
 
 
 def best_of(column: Column, cells: Sequence[Any]) -> float | None:
-    """The best mean in a column of scores, if there are several and it is known which is better."""
-    means = [cell["mean"] for cell in cells if cell is not None] if column.kind == "score" else []
+    """The best mean in a column of scores, if they differ and it is known which is better."""
+    means = {cell["mean"] for cell in cells if cell is not None} if column.kind == "score" else set()
     if len(means) < 2 or column.better is None:
         return None
     return max(means) if column.better == "max" else min(means)

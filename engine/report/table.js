@@ -2,7 +2,8 @@
 // The table: a row per group of seeds, sorted by a heading, filtered by words, picked by a click.
 
 const report = JSON.parse(document.getElementById("report-data").textContent);
-const COLORS = ["#2f6fde", "#d9730d", "#1b9e63", "#c43d8b", "#7a5bd0", "#a68a00", "#0f97b0", "#d64545", "#6b7785", "#8c5a3c"];
+const COLORS = [ // told apart with any eyes (Petroff: "Accessible color sequences for data visualization", 2021)
+  "#3f90da", "#ffa90e", "#bd1f01", "#94a4a2", "#832db6", "#a96b59", "#e76300", "#b9ac70", "#717581", "#92dadd"];
 const MOST_LINES = 1000; // what a browser lays out at once without a pause
 const view = { column: 0, descending: false, words: [], grouped: true, all: false };
 const picked = new Map(); // the key of a row -> the number of its color
@@ -54,20 +55,20 @@ function shown(cell, kind) {
   if (kind === "score") return (cell.count > 1 ? withSpread(cell) : score(cell.mean)) + (cell.count < cell.of ? ` (${cell.count} of ${cell.of})` : "");
   if (kind === "seconds") return duration(cell);
   if (kind === "count") return shortened(cell);
-  return typeof cell === "number" ? String(Number(cell.toPrecision(6))) : String(cell);
+  return typeof cell === "number" && !Number.isInteger(cell) ? String(Number(cell.toPrecision(6))) : String(cell);
 }
 
 function score(value) {
   if (value === 0) return "0";
-  return Math.abs(value) < 1e-4 || Math.abs(value) >= 1e6 ? value.toExponential(2) : value.toPrecision(4);
+  if (Math.abs(value) < 1e-4 || Math.abs(value) >= 1e6) return value.toExponential(2);
+  return Math.abs(value) < 1e4 ? value.toPrecision(4) : value.toFixed(0);
 }
 
 /** Mean and standard deviation, to as many places as the deviation makes sense of. */
 function withSpread({ mean, deviation }) {
-  if (deviation === 0) return `${score(mean)} ± 0`;
-  const places = 1 - Math.floor(Math.log10(deviation));
-  if (places > 8 || places < 0) return `${score(mean)} ± ${score(deviation)}`;
-  return `${mean.toFixed(places)} ± ${deviation.toFixed(places)}`;
+  const places = 1 - Math.floor(Math.log10(deviation)); // infinite for 0
+  const digits = (value) => (places > 8 || places < 0 ? score(value) : value.toFixed(places));
+  return `${digits(mean)} ±\u00a0${digits(deviation)}`;
 }
 
 function duration(seconds) {
@@ -81,7 +82,7 @@ function shortened(count) {
   for (const [size, letter] of [[1e9, "G"], [1e6, "M"], [1e4, "k"]]) {
     if (count >= size) return `${(count / (letter === "k" ? 1e3 : size)).toPrecision(3)}${letter}`;
   }
-  return String(Math.round(count));
+  return String(count < 10 ? Number(count.toPrecision(2)) : Math.round(count));
 }
 
 function sortValue(cell, kind) {
@@ -95,13 +96,13 @@ function isNumber(column) {
   return ["score", "seconds", "count", "number"].includes(column.kind) || column.numeric;
 }
 
-function cellOf(row, index) {
+function cellOf(row, index, member) {
   const column = report.columns[index];
   const cell = row.cells[index];
   const text = shown(cell, column.kind);
   if (column.kind === "name") return element("td", {}, nameOf(row, text));
   if (column.kind === "state") return stateCell(row, cell);
-  const best = cell && column.kind === "score" && column.best !== null && cell.mean === column.best && (row.alone || cell.count > 1);
+  const best = cell && !member && column.kind === "score" && cell.mean === (view.grouped ? column.best : column.best_alone);
   const classes = [isNumber(column) ? "number" : "text", best ? "best" : ""].join(" ").trim();
   return element("td", { class: classes, title: explained(cell, column, text) }, text);
 }
@@ -136,7 +137,7 @@ function stateCell(row, states) {
 function lineOf(row, member) {
   const key = member ? `${row.key}-member` : row.key;
   if (!lines.has(key)) {
-    const line = element("tr", { "data-row": row.key, class: member ? "member" : null }, row.cells.map((_, index) => cellOf(row, index)));
+    const line = element("tr", { "data-row": row.key, class: member ? "member" : null }, row.cells.map((_, index) => cellOf(row, index, member)));
     lines.set(key, line);
     mark(line);
   }
@@ -238,6 +239,7 @@ function startTable() {
   find("grouped").parentElement.hidden = !hasGroups;
   find("grouped").addEventListener("change", (event) => {
     view.grouped = event.target.checked;
+    lines.clear(); // other cells are the best now
     renderTable();
   });
   find("clear").addEventListener("click", clearPicks);
