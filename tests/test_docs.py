@@ -8,6 +8,7 @@ import pytest
 from engine.hyperparameters import KEYS, KIND_NAMES
 from tests.scripts import ROOT
 
+PARTS = ("docs", "examples", "benchmarks")
 README = (ROOT / "README.md").read_text()
 ours = pytest.mark.skipif(
     not README.startswith("# A PyTorch project that works"), reason="README.md is that of your own project now"
@@ -26,10 +27,10 @@ def test_the_page_of_params_is_the_table():
 
 @ours
 def test_links_lead_somewhere():
-    for page in [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]:
+    for page in [ROOT / "README.md", *(p for part in PARTS for p in (ROOT / part).rglob("*.md"))]:
         for target in re.findall(r"\]\((?!http)([^)#]+)\)", page.read_text()):
             deleted = target.split("/")[0] in ("benchmarks", "examples") and not (ROOT / target.split("/")[0]).exists()
-            assert deleted or (page.parent / target).exists(), f"{page.name}: {target}"
+            assert deleted or (page.parent / target).exists(), f"{page.relative_to(ROOT)}: {target}"
 
 
 @ours

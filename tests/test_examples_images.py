@@ -35,6 +35,7 @@ import examples.transfer.data_loader
 import examples.transfer.net
 from engine.data import TensorBatches
 from engine.errors import UserError
+from engine.feed import Feed
 
 ALL = ("train", "val", "test")
 BRIEF = {"num_epochs": 1, "max_train_batches": 2, "max_eval_batches": 1, "batch_size": 4, "save_summary_steps": 1}
@@ -199,6 +200,12 @@ def test_params_name_their_own_package_and_say_what_to_expect(path):
     values = json.loads(path.read_text())
     assert values["task"] == f"examples.{path.parent.parent.parent.name}"
     assert values["_expect"]
+
+
+@pytest.mark.parametrize("path", SHIPPED, ids=lambda path: "-".join(path.parts[-4:-1:2]))
+def test_each_has_a_data_folder_of_its_own(path):
+    """In a shared one, another data set that comes in would be taken for a change of this one's data."""
+    assert len(Path(json.loads(path.read_text())["data_dir"]).parts) > 1
 
 
 @pytest.mark.parametrize("package", PACKAGES)
@@ -497,38 +504,71 @@ class TestCifar10:
         params = params_of("cifar10", "resnet18")
         check_only_training_varies(examples.cifar10.data_loader, photographs, params)
 
-    def test_a_pass_shows_each_image_twice_once_of_it_mirrored(self):
-        images, labels = torch.from_numpy(pictures(10, 4)).permute(0, 3, 1, 2), torch.arange(10)
-        batches = examples.cifar10.data_loader.MirroredOnce(images, labels, batch_size=4)
-        assert len(batches) == 5
+    def test_each_look_at_an_image_mirrors_the_one_before(self):
+        """Two looks in each pass, and so from the last look of a pass to the first one of the next."""
+        images, labels = torch.from_numpy(pictures(11, 4)).permute(0, 3, 1, 2), torch.arange(11)
+        batches = examples.cifar10.data_loader.AlternatingFlip(images, labels, batch_size=4)
+        assert len(batches) == 6
         torch.manual_seed(0)
-        shown, seen = (torch.cat(parts) for parts in zip(*batches, strict=True))
-        assert len(seen) == 20
-        mirrored = {}
-        for start in (0, 10):
-            assert sorted(seen[start : start + 10].tolist()) == list(range(10))
-            for image, label in zip(shown[start : start + 10], seen[start : start + 10].tolist(), strict=True):
-                plain, other = torch.equal(image, images[label]), torch.equal(image, images[label].flip(2))
-                assert plain != other
-                mirrored.setdefault(label, []).append(other)
-        assert all(sorted(looks) == [False, True] for looks in mirrored.values())
-        assert 1 <= sum(first for first, _ in mirrored.values()) <= 9
-        assert seen[:10].tolist() != seen[10:].tolist() != list(range(10))
+        looks, orders = {}, []
+        for _ in range(3):
+            shown, seen = (torch.cat(parts) for parts in zip(*batches, strict=True))
+            for image, label in zip(shown, seen.tolist(), strict=True):
+                plain, mirrored = torch.equal(image, images[label]), torch.equal(image, images[label].flip(2))
+                assert plain != mirrored
+                looks.setdefault(label, []).append(mirrored)
+            orders += [seen[:11].tolist(), seen[11:].tolist()]
+        for order in orders:
+            assert sorted(order) == list(range(11))
+        assert len({tuple(order) for order in orders}) == 6
+        for several in looks.values():
+            assert several in ([False, True] * 3, [True, False] * 3)
+        assert sum(first for first, *_ in looks.values()) == 5
+
+    def test_a_pass_that_is_gone_on_with_shows_what_it_would_have_shown(self, photographs):
+        loader = examples.cifar10.data_loader.fetch_dataloader(
+            ["train"], photographs, params_of("cifar10", "fast", batch_size=16)
+        )["train"]
+        whole, rest = (list(Feed(loader, seed=1).epoch(2, start)) for start in (0, 7))
+        assert len(whole) == 12
+        for batch, again in zip(whole[7:], rest, strict=True):
+            assert all(map(torch.equal, batch, again))
 
     def test_the_fast_one_trains_on_mirrored_looks_and_evaluates_on_plain_ones(self, photographs):
         params = params_of("cifar10", "fast")
         training = examples.cifar10.data_loader.fetch_dataloader(["train", "val"], photographs, params)
         kinds = [type(training[split]).__name__ for split in ("train", "val")]
-        assert kinds == ["MirroredOnce", "TensorBatches"]
+        assert kinds == ["AlternatingFlip", "TensorBatches"]
         known = examples.cifar10.data_loader.fetch_dataloader(["train"], photographs, learned(params))
         assert type(known["train"]) is TensorBatches
         assert len(known["train"].rows) == 90
 
     @pytest.mark.parametrize(("name", "count"), [("tutorial", 62_006), ("resnet18", 11_181_642), ("fast", 6_573_130)])
     def test_the_networks_are_as_large_as_they_ought_to_be(self, name, count):
-        net = examples.cifar10.net.Net(params_of("cifar10", name))
+        net = examples.cifar10.net.Net(params_of("cifar10", name, classes=CLASSES))
         assert sum(parameter.numel() for parameter in net.parameters()) == count
         assert net.eval()(torch.rand(2, 3, 32, 32)).shape == (2, 10)
+
+    @pytest.mark.parametrize("name", ["tutorial", "resnet18", "fast"])
+    def test_a_folder_of_fewer_classes_has_fewer_outputs(self, name):
+        net = examples.cifar10.net.Net(params_of("cifar10", name, classes=["cat", "dog"]))
+        assert net.eval()(torch.rand(2, 3, 32, 32)).shape == (2, 2)
+
+    def test_a_folder_without_test_is_not_tested_on_something_else(self, photographs, tmp_path):
+        """Where torchvision's download would come in place of one's own images."""
+        shutil.copytree(photographs / "train", tmp_path / "train")
+        with pytest.raises(UserError, match="has no test images"):
+            examples.cifar10.data_loader.fetch_dataloader(["test"], tmp_path, params_of("cifar10", "tutorial"))
+
+    def test_the_fast_one_says_the_same_of_an_image_and_of_its_mirror_image(self):
+        """In evaluation; in training each of them counts for itself."""
+        net = examples.cifar10.net.Net(params_of("cifar10", "fast", num_channels=2, classes=CLASSES))
+        images = torch.rand(4, 3, 32, 32)
+        assert not torch.allclose(net(images), net(images.flip(3)))
+        net.eval()
+        torch.testing.assert_close(net(images), net(images.flip(3)))
+        each = [torch.nn.Sequential(*net.layers).eval()(some) for some in (images, images.flip(3))]
+        torch.testing.assert_close(net(images), sum(each) / 2)
 
     def test_a_residual_block_adds_to_its_input_and_the_last_layer_gives_an_eighth(self):
         layer, features = examples.cifar10.net.Eighth(3, 10), torch.randn(2, 3)
@@ -583,28 +623,37 @@ class TestTransfer:
         done = script("train", "--model_dir", tmp_path / "new", *words, before=AtHome(tmp_path / "nowhere"))
         assert done.status == 2
         error = done.stderr.splitlines()[-1]
-        assert error.startswith("error: the weights of ResNet-18")
-        assert "download.pytorch.org/models/resnet18-f37072fd.pth" in error
-        assert str(tmp_path / "nowhere" / "hub" / "checkpoints") in error
+        file = tmp_path / "nowhere" / "hub" / "checkpoints" / "resnet18-f37072fd.pth"
+        assert error.startswith(f"error: {file}, the weights of ResNet-18, is not there and cannot be downloaded")
+        assert error.endswith("; put it there, from https://download.pytorch.org/models/resnet18-f37072fd.pth")
 
-    def test_images_without_labels_are_predicted(self, photographs):
+    def test_images_without_labels_are_predicted(self, photographs, tmp_path):
+        """They lie in a data folder of their own: in a flat one, beside the classes, they would be one more class."""
         params = params_of("transfer", "frozen", image_size=16)
-        examples.transfer.data_loader.fetch_dataloader(["train"], photographs, params)
-        folder = photographs / "test" / "cat"
-        known = learned(params)
-        shutil.copytree(folder, photographs / "new", dirs_exist_ok=True)
-        batches = examples.transfer.data_loader.fetch_dataloader(["new"], photographs, known)["new"]
+        fetch = examples.transfer.data_loader.fetch_dataloader
+        fetch(["train"], photographs, params)
+        shutil.copytree(photographs / "test" / "cat", tmp_path / "new")
+        batches = fetch(["new"], tmp_path, learned(params))["new"]
         assert [len(batch) for batch in batches] == [1]
         assert batches.names == ["new/photo 0.png", "new/photo 1.png"]
 
-    def test_a_split_that_was_drawn_stays_with_the_experiment(self, photographs):
+    def test_a_split_stays_with_the_experiment_when_photographs_come_in(self, photographs, tmp_path):
+        folder = shutil.copytree(photographs / "train", tmp_path / "mine")
         params = params_of("transfer", "frozen", image_size=16)
         fetch = examples.transfer.data_loader.fetch_dataloader
-        drawn = {split: fetch(ALL, photographs / "train", params)[split].names for split in ("val", "test")}
+        drawn = {split: fetch(ALL, folder, params)[split].names for split in ("val", "test")}
         assert drawn == params.split
-        known = learned(params)
-        known.replace({"seed": 5})
-        assert {split: fetch([split], photographs / "train", known)[split].names for split in drawn} == drawn
+        shutil.copy(folder / "cat" / "photo 0.png", folder / "cat" / "another.png")
+        assert {split: fetch([split], folder, learned(params))[split].names for split in drawn} == drawn
+
+    def test_a_split_is_drawn_once_for_all_experiments_and_seeds(self, photographs):
+        """Else finetune would be tested on photographs that frozen, from which it goes on, has been trained on."""
+        fetch = examples.transfer.data_loader.fetch_dataloader
+        names = []
+        for experiment, seed in (("frozen", 1), ("finetune", 2)):
+            params = params_of("transfer", experiment, image_size=16, seed=seed)
+            names.append([fetch([split], photographs / "train", params)[split].names for split in ALL])
+        assert names[0] == names[1]
 
     def test_images_are_normalised_as_the_weights_want_them(self, photographs):
         from torchvision.models import ResNet18_Weights

@@ -177,6 +177,9 @@ def test_another_file_is_refused(tmp_path):
         build_dataset.main([str(tmp_path / "ner.csv")])
     with pytest.raises(UserError, match=r"nowhere.csv: no such file"):
         build_dataset.main([str(tmp_path / "nowhere.csv")])
+    (tmp_path / "ner.csv").write_text("Sentence #,Word,POS,Tag\nSentence: 1,\u201d,N,O\n", encoding="utf-8")
+    with pytest.raises(UserError, match=r"ner.csv: not encoded as Kaggle's file is"):
+        build_dataset.main([str(tmp_path / "ner.csv")])
 
 
 # The batches
@@ -254,12 +257,13 @@ def test_training_batches_are_of_the_size_that_params_say(built):
         ("val/labels.txt", "B-per O B-per\n", "val: line 2 has 2 words in sentences.txt and 0 tags in labels.txt"),
         ("val/sentences.txt", None, r"sentences.txt: no such file; python -m examples.ner.build_vocab"),
         ("words.txt", None, r"words.txt: no such file; python -m examples.ner.build_vocab"),
+        ("val/sentences.txt", b"Ren\xe9 met Ada\nit rained\n", r"val/sentences.txt: not UTF-8 text \(byte 3\)"),
     ],
 )
 def test_batches_need_files_that_match(built, name, text, said):
     (built / name).unlink()
     if text:
-        (built / name).write_text(text)
+        (built / name).write_bytes(text if isinstance(text, bytes) else text.encode())
     with pytest.raises(UserError, match=said):
         batches_of(built, "val")
 

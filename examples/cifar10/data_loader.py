@@ -29,7 +29,7 @@ def fetch_dataloader(types: Sequence[str], data_dir: str | Path, params: Params)
             chosen = held_out if split == "val" else ~held_out
             images, labels = images[chosen], labels[chosen]
         varied = training and split == "train"
-        kind = MirroredOnce if varied and params.alternating_flip else TensorBatches
+        kind = AlternatingFlip if varied and params.alternating_flip else TensorBatches
         batches[split] = kind(
             images,
             labels,
@@ -42,7 +42,7 @@ def fetch_dataloader(types: Sequence[str], data_dir: str | Path, params: Params)
 
 def read(data_dir: Path, split: str) -> tuple[Tensor, Tensor, list[str]]:
     """All images of `train` or `test`, uint8 (N, 3, 32, 32), with their labels (N,) and the names of the classes."""
-    if (data_dir / split).is_dir():  # of folders, one for each class
+    if (data_dir / "train").is_dir():  # of folders, one for each class
         folder = find_images(data_dir, [split], seed=0)
         source, files, labels, _ = folder.splits[split]
         return torch.from_numpy(read_images(data_dir, files, source, 32, 3)), torch.from_numpy(labels), folder.classes
@@ -54,19 +54,18 @@ def read(data_dir: Path, split: str) -> tuple[Tensor, Tensor, list[str]]:
     return pixels, torch.tensor(photographs.targets), photographs.classes
 
 
-class MirroredOnce(TensorBatches):
-    """A pass shows each image twice, mirrored the first time or the second: no two looks at it are the same.
+class AlternatingFlip(TensorBatches):
+    """A pass shows each image twice, once of it mirrored, and so do all passes: the next look is always the other one.
 
     The alternating flip of Keller Jordan, "94% on CIFAR-10 in 3.29 Seconds on a Single GPU", 2024.
     """
 
     def __init__(self, images: Tensor, labels: Tensor, **options: Any) -> None:
-        super().__init__(torch.cat([images, images.flip(3)]), torch.cat([labels, labels]), **options)
+        first = torch.cat([images[::2], images[1::2].flip(3)])  # half of them begin mirrored
+        super().__init__(torch.cat([first, first.flip(3)]), torch.cat([labels[::2], labels[1::2]] * 2), **options)
 
     def order(self) -> tuple[Tensor, ...]:
-        """The rows of each batch: all images in a random order, then all of them in another."""
+        """The rows of each batch: all first looks in a random order, then all second ones in another."""
         number = len(self.rows) // 2
-        mirrored = torch.rand(number) < 0.5
-        looks = [torch.arange(number) + number * chosen for chosen in (mirrored, ~mirrored)]
-        rows = torch.cat([look[torch.randperm(number)] for look in looks])
+        rows = torch.cat([torch.randperm(number), number + torch.randperm(number)])
         return rows.to(self.tensors[0].device).split(self.batch_size)

@@ -9,7 +9,7 @@ from utils import Params
 
 
 class Net(nn.Module):
-    """The network that `net` in params.json names: (B, 3, 32, 32) images -> (B, 10) logits."""
+    """The network that `net` in params.json names: (B, 3, 32, 32) images -> (B, classes) logits."""
 
     def __init__(self, params: Params) -> None:
         super().__init__()
@@ -28,7 +28,7 @@ def lenet(params: Params) -> nn.Module:
         nn.Flatten(),  # -> (B, 400)
         *(nn.Linear(400, 120), nn.ReLU()),
         *(nn.Linear(120, 84), nn.ReLU()),
-        nn.Linear(84, 10),
+        nn.Linear(84, len(params.classes)),
     )
 
 
@@ -36,27 +36,36 @@ def resnet18(params: Params) -> nn.Module:
     """ResNet-18 as torchvision has it, made for images seven times as large."""
     from torchvision import models
 
-    return models.resnet18(num_classes=10)
+    return models.resnet18(num_classes=len(params.classes))
 
 
 def fast(params: Params) -> nn.Module:
     """Eight convolutions and a linear layer, after David Page's ResNet-9 ("How to Train Your ResNet", 2018)."""
     width = params.num_channels
-    return nn.Sequential(
+    return BothWays(
         convolution(3, width),  # -> (B, 64, 32, 32)
         *(convolution(width, 2 * width, halved=True), Residual(2 * width)),  # -> (B, 128, 16, 16)
         convolution(2 * width, 4 * width, halved=True),  # -> (B, 256, 8, 8)
         *(convolution(4 * width, 8 * width, halved=True), Residual(8 * width)),  # -> (B, 512, 4, 4)
         *(nn.AdaptiveMaxPool2d(1), nn.Flatten()),  # -> (B, 512)
-        Eighth(8 * width, 10),
+        Eighth(8 * width, len(params.classes)),
     )
+
+
+class BothWays(nn.Sequential):
+    """One layer after the other; in evaluation, the mean of what they say of each image and of its mirror image."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        """(B, 3, 32, 32) images -> (B, classes) logits."""
+        logits = super().forward(images)
+        return logits if self.training else (logits + super().forward(images.flip(3))) / 2
 
 
 class Eighth(nn.Linear):
     """A linear layer whose outputs are an eighth as large, so that it does not learn ahead of those below it."""
 
     def forward(self, features: Tensor) -> Tensor:
-        """(B, C) features -> (B, 10) logits."""
+        """(B, C) features -> (B, classes) logits."""
         return super().forward(features) / 8
 
 
@@ -87,7 +96,7 @@ NET = Key("net", str, "lenet", "which network", choices=tuple(NETS))
 
 
 def loss_fn(outputs: Tensor, labels: Tensor, params: Params) -> Tensor:
-    """Cross-entropy of (B, 10) logits and (B,) labels."""
+    """Cross-entropy of (B, classes) logits and (B,) labels."""
     return functional.cross_entropy(outputs, labels, label_smoothing=params.label_smoothing)
 
 

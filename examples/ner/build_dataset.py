@@ -42,6 +42,8 @@ def read_sentences(path: Path) -> list[Sentence]:
                 sentences[-1].append((row[WORD], row[TAG]))
     except FileNotFoundError:
         raise UserError(f"{path}: no such file; it is Kaggle's, from abhinavwalia95/entity-annotated-corpus") from None
+    except UnicodeDecodeError:
+        raise UserError(f"{path}: not encoded as Kaggle's file is; has it been saved anew? Download it again") from None
     return sentences
 
 

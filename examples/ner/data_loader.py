@@ -88,4 +88,7 @@ def read_lines(path: Path) -> list[str]:
     """The lines of a text file."""
     if not path.is_file():
         raise UserError(f"{path}: no such file; python -m {__package__}.build_vocab says and makes what is needed")
-    return path.read_text(encoding="utf-8-sig").rstrip("\n").split("\n")
+    try:
+        return path.read_text(encoding="utf-8-sig").rstrip("\n").split("\n")
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path}: not UTF-8 text (byte {error.start}); save it as UTF-8") from None

@@ -10,6 +10,7 @@ from engine.image_folder import find_images
 from utils import Params
 
 MEAN, STD = [123.675, 116.28, 103.53], [58.395, 57.12, 57.375]  # of ImageNet, as torchvision's weights want them
+SPLIT_SEED = 230  # not params.seed: with another split, finetune would be tested on what frozen was trained on
 
 
 def fetch_dataloader(types: Sequence[str], data_dir: str | Path, params: Params) -> dict[str, TensorBatches]:
@@ -17,7 +18,7 @@ def fetch_dataloader(types: Sequence[str], data_dir: str | Path, params: Params)
     training = not hasattr(params, "classes")  # once learned, they are with the experiment and back on params
     params.provide(begins=training)
     classes, drawn = getattr(params, "classes", None), getattr(params, "split", None)
-    folder = find_images(Path(data_dir), types, params.seed, classes, drawn)
+    folder = find_images(Path(data_dir), types, SPLIT_SEED, classes, drawn)
     params.classes, params.split = folder.classes, folder.drawn
     batches = {}
     for name, split in folder.splits.items():

@@ -36,8 +36,8 @@ class Net(nn.Module):
 
 def pretrained_weights() -> dict[str, Tensor]:
     """Torchvision's weights, from its cache or over the network."""
-    cache = Path(torch.hub.get_dir()) / "checkpoints"
-    with download_errors_explained("the weights of ResNet-18", f"put the file {WEIGHTS.url} into {cache}"):
+    file = Path(torch.hub.get_dir()) / "checkpoints" / Path(WEIGHTS.url).name
+    with download_errors_explained(f"{file}, the weights of ResNet-18,", f"put it there, from {WEIGHTS.url}"):
         return WEIGHTS.get_state_dict(progress=False, check_hash=True, weights_only=True)
 
 
