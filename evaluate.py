@@ -33,7 +33,7 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
 def read_params(options: argparse.Namespace) -> tuple[Experiment, Params]:
     """The experiment and its checked hyperparameters."""
     experiment = Experiment(options.model_dir)
-    return experiment, experiment.params(data_dir=options.data_dir)
+    return experiment, experiment.recorded_params(options.data_dir)
 
 
 def read_members(options: argparse.Namespace) -> list[Entry]:
@@ -65,10 +65,10 @@ from engine.checkpoint import load_weights, read_checkpoint
 from engine.data import TensorBatches
 from engine.device import Device, choose_device
 from engine.explanations import label_errors_explained, torch_errors_explained
+from engine.feed import SamePass
 from engine.metrics import Scores
 from engine.nested import as_pair
 from engine.predictions import Predictions, default_predict
-from engine.randomness import seed_everything
 from engine.statistics import summarize
 from engine.task import Task, fetch_batches, load_task
 from engine.tracking import TerminalLog, release_log, score_line, set_logger
@@ -98,7 +98,6 @@ def evaluate(
 ) -> dict[str, float]:
     """The metrics and losses of the model over all `batches`, none without labels; fills `predictions`, if given."""
     model.eval()
-    seed_everything(params.seed)
     scores = Scores(task.metrics(params))
     for batch in itertools.islice(batches, params.max_eval_batches):
         batch = device.move(batch)
@@ -133,6 +132,7 @@ def evaluate_experiment(experiment: Experiment, params: Params, restore_file: st
     device = choose_device(params.device, params.precision, params.channels_last, params.threads)
     params.provide(cuda=device.device.type == "cuda")
     logging.info(f"Evaluating {checkpoint_path} on {split}, on {device}")
+    experiment.warn_of_edits()
     task = load_task(params.task, params)
     batches = fetch_batches(task, [split], params, device)[split]
     if isinstance(batches, TensorBatches):
@@ -143,7 +143,7 @@ def evaluate_experiment(experiment: Experiment, params: Params, restore_file: st
     release_log()
     predictions = Predictions(split, batches, params, task.predict or default_predict)
     with torch_errors_explained(params.batch_size):
-        scores = evaluate(model, batches, task, params, device, predictions)
+        scores = evaluate(model, SamePass(batches, params.seed), task, params, device, predictions)
     predictions.finish()
     logging.info(f"- {split}: {score_line(scores) or 'no labels, only predictions'}")
     experiment.record_evaluation(split, checkpoint_path, params.data_dir, scores)
@@ -181,7 +181,7 @@ def evaluate_group(options: argparse.Namespace) -> None:
 def evaluate_member(entry: Entry, options: argparse.Namespace) -> dict[str, float]:
     """Evaluate one experiment of a group; what it has to say goes to its log, and only warnings to the terminal."""
     experiment = Experiment(entry.folder)
-    params = experiment.params(data_dir=options.data_dir)
+    params = experiment.recorded_params(options.data_dir)
     set_logger(experiment.file("evaluate.log"))
     for handler in logging.getLogger().handlers:
         if isinstance(handler, TerminalLog):

@@ -26,7 +26,7 @@ from engine.hyperparameters import Values, load_params
 from engine.layout import terminal_text
 from engine.live_table import LiveTable
 from engine.outcomes import ENDED
-from engine.space import read_search
+from engine.space import Search, read_search
 from engine.status import Occupied, alone
 from engine.stopping import Pruned, Stopped, StopRequest
 from engine.table import make_table
@@ -55,6 +55,23 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
 
 
 # Which configurations there are to be
+
+
+def refuse_experiment(parent: Path) -> None:
+    """Refuse to fill the folder of an experiment that has been run with trials."""
+    if Experiment(parent).file("run.json").is_file():
+        folder, source = quote(f"{parent}_search"), quote(str(parent / "params.json"))
+        raise UserError(
+            f"{parent}: is an experiment that has been run; make a folder for the search: "
+            f"mkdir {folder} && cp {source} {folder}"
+        )
+
+
+def tell_default(parent: Path, search: Search) -> None:
+    """Say what is varied where nobody has said it."""
+    if not (parent / "search.json").is_file():
+        space = "; ".join(f"{key} {', '.join(map(str, one.bounds()))}" for key, one in search.space.items())
+        print(f"{parent} has no search.json: trying {space}", flush=True)
 
 
 def plan(trials: Trials) -> None:
@@ -231,7 +248,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Train all trials of a search, or go on with it."""
     options = parse_arguments(arguments)
     parent = Path(options.parent_dir)
+    refuse_experiment(parent)
     search = read_search(parent, options.num_trials)
+    tell_default(parent, search)
     with alone(parent):
         trials = Trials(parent, search)
         plan(trials)

@@ -32,7 +32,10 @@ def read_params(options: argparse.Namespace) -> tuple[Experiment, Params, Values
     """The experiment, its checked hyperparameters and, if they come from another one, what its params.json is to be."""
     experiment = Experiment(options.model_dir)
     derived = experiment.derived_values(options.source, options.settings)
-    return experiment, experiment.params(options.data_dir, options.restore_file, derived), derived
+    params = experiment.params(options.data_dir, options.restore_file, derived, options.fresh)
+    if params.init_from and not experiment.is_begun:
+        experiment.checkpoint(params.init_from)
+    return experiment, params, derived
 
 
 if __name__ == "__main__":  # wrong arguments and params end here, before the seconds that importing torch takes
@@ -48,7 +51,7 @@ from torch.optim import Optimizer
 from engine.checkpoint import drop_previous, last_checkpoint, load_weights, read_checkpoint
 from engine.device import Device, choose_device
 from engine.explanations import torch_errors_explained
-from engine.feed import Feed
+from engine.feed import Feed, SamePass
 from engine.metrics import Scores
 from engine.monitoring import Watch, expected_mode
 from engine.optimization import Gradients, Schedule, make_optimizer, make_schedule, set_training_mode
@@ -73,8 +76,8 @@ def train(state: State, feed: Feed, task: Task, params: Params, device: Device, 
                 batch = device.move(batch)
                 with device.autocast():
                     loss, outputs, labels = forward(task, model, batch, params)
-                mean = scores.add(loss, outputs, labels)  # waits for the device every `save_summary_steps` batches
-                gradients.backward(mean)
+                loss = gradients.share(scores.add(loss, outputs, labels))  # waits every `save_summary_steps` batches
+                loss.backward()  # from the mean over the batch; from its total, where several batches make a step
             gradients.finish()
             optimizer.step()
             state.after_step()
@@ -194,6 +197,7 @@ def run_experiment(
     loaders = fetch_batches(task, ["train", "val"], params, device)
     batches_per_epoch = params.steps_per_epoch and params.steps_per_epoch * params.accumulate
     feed = Feed(loaders["train"], params.seed, params.max_train_batches, batches_per_epoch)
+    val_batches = SamePass(loaders["val"], params.seed)
     steps_per_epoch = -(-len(feed) // params.accumulate)  # the last one may be of fewer batches
     weights = experiment.checkpoint(params.init_from) if params.init_from and not experiment.is_begun else None
     state = make_state(task, params, device, steps_per_epoch, weights)
@@ -204,7 +208,7 @@ def run_experiment(
         logging.info(f"Going on after epoch {state.epoch}, batch {state.scores.batches}")
 
     with Watch(experiment, state, params, str(device), stop) as watch:
-        train_and_evaluate(state, feed, loaders["val"], task, params, device, watch, on_epoch)
+        train_and_evaluate(state, feed, val_batches, task, params, device, watch, on_epoch)
 
 
 if __name__ == "__main__":

@@ -6,6 +6,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from engine.errors import UserError
+
 
 class TensorBatches:
     """Batches cut from whole tensors, each by one index operation.
@@ -28,7 +30,12 @@ class TensorBatches:
         names: Sequence[str] | None = None,
     ) -> None:
         self.tensors = tuple(torch.as_tensor(array) for array in arrays)
-        self.rows = torch.arange(len(self.tensors[0])) if rows is None else torch.as_tensor(np.asarray(rows))
+        lengths = [len(tensor) for tensor in self.tensors]
+        if len(set(lengths)) > 1:
+            raise UserError(f"TensorBatches: the arrays differ in their number of rows: {', '.join(map(str, lengths))}")
+        self.rows = torch.arange(lengths[0]) if rows is None else torch.as_tensor(np.asarray(rows))
+        if names is not None and len(names) != len(self.rows):
+            raise UserError(f"TensorBatches: there are {len(names)} names for {len(self.rows)} rows")
         self.device = self.tensors[0].device
         self.batch_size = batch_size
         self.shuffle = shuffle
@@ -54,7 +61,7 @@ class TensorBatches:
     def order(self) -> tuple[Tensor, ...]:
         """The rows of each batch of one pass; shuffled by PyTorch's global generator."""
         rows = self.rows[torch.randperm(len(self.rows))] if self.shuffle else self.rows
-        return rows.to(self.tensors[0].device).split(self.batch_size)
+        return rows.to(self.tensors[0].device).split(self.batch_size)[: len(self)]  # no row splits into one empty batch
 
     def batch(self, rows: Tensor) -> tuple[Tensor, ...]:
         """The examples at `rows`, as `(inputs, labels)`, the inputs transformed."""

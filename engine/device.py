@@ -108,6 +108,9 @@ def _supported() -> bool:
 def _named_device(name: str) -> torch.device:
     try:
         device = torch.device(name)
+    except RuntimeError:
+        raise UserError(f'"device": "{name}" cannot be used here: it is auto, cpu, cuda, cuda:1 or mps') from None
+    try:
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as error:
         reason = why_no_gpu() if name.startswith("cuda") else str(error).splitlines()[0]

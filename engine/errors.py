@@ -5,6 +5,7 @@ import errno
 import os
 import sys
 from collections.abc import Callable, Iterable
+from types import TracebackType
 from typing import TypeVar
 
 Result = TypeVar("Result")
@@ -27,6 +28,7 @@ class DiskError(UserError):
 
 def run(main: Callable[[], Result]) -> Result:
     """Call `main` as a script: a `UserError` becomes its one line on stderr and its exit status."""
+    sys.excepthook = _quiet_interruption
     try:
         result = main()
         sys.stdout.flush()
@@ -42,6 +44,12 @@ def run(main: Callable[[], Result]) -> Result:
             raise
         print(f"error: {error.filename or 'a file'}: cannot be written ({error.strerror})", file=sys.stderr)
         sys.exit(DiskError.status)
+
+
+def _quiet_interruption(kind: type[BaseException], error: BaseException, traceback: TracebackType | None) -> None:
+    """Python ends by the signal itself after Ctrl-C; where it was just then is nobody's concern."""
+    if not issubclass(kind, KeyboardInterrupt):
+        sys.__excepthook__(kind, error, traceback)
 
 
 def nearest(name: str, candidates: Iterable[str], likeness: float = 0.7) -> str | None:

@@ -3,18 +3,21 @@
 import contextlib
 import json
 import logging
+import os
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from shlex import quote
 
-from engine.errors import UserError
+from engine.errors import UserError, did_you_mean, nearest
 from engine.files import read_json, replacing, without_nan, write_json
-from engine.hyperparameters import Params, Values, load_params, parse_setting
+from engine.hyperparameters import KEYS, Params, Values, load_params, parse_setting
 from engine.provenance import data_fingerprint, describe_data
 from engine.status import Status
 
 CANNOT_MATTER = {"num_workers", "device", "save_summary_steps", "save_steps", "data_dir", "init_from"}
+
+HOW_TO_EVALUATE = {"task", "batch_size", "device", "num_workers", "threads"}  # not what: the code may have moved
 
 
 class Experiment:
@@ -28,6 +31,7 @@ class Experiment:
     def __init__(self, folder: str | Path) -> None:
         self.folder = Path(folder)
         self.status = Status(self.folder)
+        self.given: Values = {}  # what stands in for the file's values: of the command line, now or when the run began
 
     def file(self, name: str) -> Path:
         """The path of a file of this experiment."""
@@ -35,7 +39,8 @@ class Experiment:
 
     def checkpoint(self, name: str) -> Path:
         """The checkpoint called `name` (`best`, `last`), or the one at the path `name`. Raises if there is none."""
-        for path in (self.file(f"{name}.pth.tar"), self.file(name), Path(name)):
+        beside = Path(os.path.normpath(self.file(name)))  # `../other/best.pth.tar`, even before this folder is made
+        for path in (self.file(f"{name}.pth.tar"), beside, Path(name), Path(name, "best.pth.tar")):
             if path.is_file():
                 return path
         there = ", ".join(path.name.removesuffix(".pth.tar") for path in sorted(self.folder.glob("*.pth.tar")))
@@ -44,18 +49,42 @@ class Experiment:
     # What to run
 
     def params(
-        self, data_dir: str | None = None, restore_file: str | None = None, derived: Values | None = None
+        self,
+        data_dir: str | None = None,
+        restore_file: str | None = None,
+        derived: Values | None = None,
+        fresh: bool = False,
     ) -> Params:
-        """The checked hyperparameters: of `params.json`, or `derived` ones that are to become it.
+        """The checked hyperparameters to train with: of `params.json`, or `derived` ones that are to become it.
 
-        Data and start are those given, else those that the run has recorded, else those of the file.
+        Data and start are those given here, else those given when the run began, unless it is to begin afresh.
         """
+        if derived is None and not self.folder.is_dir():
+            hint = did_you_mean(self.folder.name, [path.name for path in self.folder.parent.glob("*/")])
+            command = f"python train.py --model_dir {quote(str(self.folder))} --from experiments/base"
+            raise UserError(f"{self.folder}: no such folder{hint or f'; to make one: {command}'}")
         params = load_params(self.file("params.json"), derived)
-        recorded = self.run().get("params", {})
-        given = {"data_dir": data_dir, "init_from": restore_file}
-        stand_ins = {key: value if value is not None else recorded.get(key) for key, value in given.items()}
-        params.replace({key: value for key, value in stand_ins.items() if value is not None})
+        self.given = {} if fresh else self.latest_record().get("given", {})
+        now = {"data_dir": data_dir, "init_from": restore_file}
+        self.given |= {key: value for key, value in now.items() if value is not None}
+        params.replace(self.given)
         return params
+
+    def recorded_params(self, data_dir: str | None = None) -> Params:
+        """The checked hyperparameters to evaluate with: those of the run, but for where and how it is computed."""
+        recorded = self.latest_record().get("params")
+        if recorded is None:
+            return self.params(data_dir)
+        there = load_params(self.file("params.json")).effective()
+        values = {**recorded, **{key: there[key] for key in HOW_TO_EVALUATE}}
+        return load_params(self.file("run.json"), {**values, "data_dir": data_dir or recorded["data_dir"]})
+
+    def warn_of_edits(self) -> None:
+        """Warn, where a run is evaluated, of values in params.json that it was not trained with."""
+        recorded, there = self.latest_record().get("params", {}), load_params(self.file("params.json")).effective()
+        keys = (recorded.keys() & there.keys()) - CANNOT_MATTER - HOW_TO_EVALUATE
+        if edited := sorted(key for key in keys if recorded[key] != there[key]):
+            logging.warning(f"Evaluated as it was trained; params.json now has another {', '.join(edited)}")
 
     def derived_values(self, source: str | None, settings: Sequence[str]) -> Values | None:
         """The content of a `params.json` made from that of the experiment `source`, `key=value` settings changed.
@@ -66,11 +95,15 @@ class Experiment:
             if settings:
                 raise UserError("--set goes with --from: it changes params on their way into a new experiment")
             return None
-        values = read_json(Path(source) / "params.json")
-        values.pop("_trial", None)  # its place in the search that it comes from
-        recorded = Experiment(source).run().get("params", {})
+        written = read_json(Path(source) / "params.json")
+        values = {key: value for key, value in written.items() if not key.startswith("_")}  # comments are on the other
+        recorded = Experiment(source).latest_record().get("params", {})
         values.update({"data_dir": recorded["data_dir"]} if "data_dir" in recorded else {})
-        values.update(parse_setting(setting) for setting in settings)
+        for key, value in map(parse_setting, settings):
+            known = {*KEYS, *values}
+            if key not in known and (guess := nearest(key, known, likeness=0.8)):
+                raise UserError(f'--set {key}=...: nothing has that name; did you mean "{guess}"?')
+            values[key] = value
         there = self.file("params.json")
         if there.is_file() and read_json(there) != values:
             raise UserError(f"{there} is there already, with other values; choose a new folder for --model_dir")
@@ -125,20 +158,26 @@ class Experiment:
         keys = sorted(key for key in before.keys() | now.keys() if before.get(key) != now.get(key))
         changes = [f"{key} {before.get(key)} -> {now.get(key)}" for key in keys if key not in CANNOT_MATTER]
         data, data_now = recorded.get("data"), data_fingerprint(Path(params.data_dir))
+        if data is not None and data_now is None:
+            raise UserError(
+                f"{params.data_dir}: the data of {self.folder} are not here; run from the project's folder, or say "
+                "with --data_dir where they are"
+            )
         if data != data_now:
             changes.append(f"data in {params.data_dir}: {describe_data(data)} -> {describe_data(data_now)}")
         if changes:
             folder, another = quote(str(self.folder)), quote(f"{self.folder}_2")
+            given = f" --data_dir {quote(self.given['data_dir'])}" if "data_dir" in self.given else ""
             raise UserError(
                 f"{self.folder} was begun with other params or data: {', '.join(changes)}. "
-                f"Either start over:  python train.py --model_dir {folder} --fresh  "
+                f"Either start over:  python train.py --model_dir {folder} --fresh{given}  "
                 f"or make a new experiment:  python train.py --model_dir {another} --from {folder}"
             )
 
     def warn_of_changes(self, record: Values) -> None:
         """Warn, where a run goes on, of code that was edited and of a machine on which the last bits may differ."""
         first = self.run()
-        code, code_now = [first, *first.get("continued", [])][-1].get("code", {}), record["code"]
+        code, code_now = self.latest_record().get("code", {}), record["code"]
         edited = sorted(file for file in code.keys() | code_now.keys() if code.get(file) != code_now.get(file))
         if edited:
             logging.warning(f"Changed since this run began: {', '.join(edited)}; it goes on with the code as it is now")
@@ -165,8 +204,14 @@ class Experiment:
         """What `run.json` records of the run, or nothing."""
         return read_json(self.file("run.json")) if self.file("run.json").is_file() else {}
 
+    def latest_record(self) -> Values:
+        """What is on record of the latest time that the run was begun or gone on with, or nothing."""
+        first = self.run()
+        return [first, *first.get("continued", [])][-1]
+
     def begin(self, record: Values, learned: Values) -> None:
         """Record where the results come from, a continuation beside the first, and what was learned from the data."""
+        record = {"given": self.given, **record}
         if self.is_begun:
             self.warn_of_changes(record)
             first = self.run()
@@ -210,7 +255,9 @@ class Experiment:
         """Record a look at a split with its scores; those on other data than the run's get no file of their own."""
         name, record = checkpoint.name.removesuffix(".pth.tar"), self.run()
         look = {"split": split, "checkpoint": name, "at": time.strftime("%Y-%m-%dT%H:%M:%S%z"), "scores": scores}
-        if data_dir != self.params().data_dir and data_fingerprint(Path(data_dir)) != record.get("data"):
+        if data_dir != self.latest_record().get("params", {}).get("data_dir", data_dir) and data_fingerprint(
+            Path(data_dir)
+        ) != record.get("data"):
             look["data_dir"] = data_dir
             logging.info(f"The scores on {data_dir}, other data than this run's, are in run.json alone")
         elif scores:

@@ -34,6 +34,7 @@ class Feed:
         self.seed = seed
         self.max_batches = max_batches
         self.batches_per_pass = _length(loader, max_batches)
+        self._length_said_by = "len() of the training batches" if hasattr(loader, "__len__") else '"max_train_batches"'
         self.batches_per_epoch = _first_known(batches_per_epoch, self.batches_per_pass)
         self.first_batch: Any = None
         self._passes = _kind(loader)(loader)
@@ -66,13 +67,31 @@ class Feed:
         """All batches from batch `start` of pass `number` on."""
         while True:
             order_seed = derive(self.seed, 0 if self.max_batches else number)
-            given = False
-            for batch in self._passes.run(order_seed, derive(self.seed, number, 1), start, self.batches_per_pass):
-                given = True
+            batches = self._passes.run(order_seed, derive(self.seed, number, 1), start, self.batches_per_pass)
+            given = start
+            for batch in batches:
+                given += 1
                 yield batch
-            if not given:
+            if given == 0:
                 raise UserError(f"the training data gave no batch in pass {number + 1}; can it be iterated only once?")
+            if self.batches_per_pass and given < self.batches_per_pass:  # where to go on could not be told from a count
+                raise UserError(f"{self._length_said_by} says {self.batches_per_pass}, but a pass gave {given}")
             number, start = number + 1, 0
+
+
+class SamePass:
+    """A pass over a loader that is the same each time, however many processes make it; what evaluation goes through.
+
+    >>> batches = SamePass(loader, seed=230)
+    >>> for batch in batches: ...
+    """
+
+    def __init__(self, loader: Iterable[Any], seed: int) -> None:
+        self.seed = seed
+        self._passes = _kind(loader)(loader)
+
+    def __iter__(self) -> Iterator[Any]:
+        return self._passes.run(self.seed, derive(self.seed, 0, 1), 0, None)
 
 
 class TensorPasses:

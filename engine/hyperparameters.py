@@ -40,7 +40,7 @@ KEYS = {key.name: key for key in (
     Key("init_from", str, None, "checkpoint whose weights training starts from: a path, or a name in the experiment"),
     Key("seed", int, 230, "every random draw follows from it", low=0, high=2**63 - 1),
     Key("deterministic", bool, False, "only operations that give the same bits each time; slower on a GPU"),
-    Key("threads", int, None, "CPU threads; all cores if absent", low=1),
+    Key("threads", int, None, "CPU threads; all cores if absent", low=1, high=1024),
     Key("batch_size", int, 32, "examples per batch", low=1),
     Key("num_epochs", int, 10, "epochs to train", low=1),
     Key("learning_rate", float, 1e-3, "the optimizer's, at the height of the schedule", low=0),
@@ -52,7 +52,7 @@ KEYS = {key.name: key for key in (
     Key("warmup_epochs", float, 0.0, "epochs over which the learning rate rises from 0", low=0),
     Key("grad_clip", float, None, "largest norm that the gradient may have", low=0),
     Key("accumulate", int, 1, "batches per step, which counts like one batch so many times as large", low=1),
-    Key("ema_decay", float, None, "evaluate a running average of the weights, with this decay per step", low=0, high=1),
+    Key("ema_decay", float, None, "evaluate a running average of the weights; its decay per step", low=0, high=0.99999),
     Key("precision", str, "float32", "auto is bfloat16 where the hardware itself has it", choices=PRECISIONS),
     Key("channels_last", bool, False, "memory layout that convolutions prefer"),
     Key("compile", bool, False, "torch.compile: minutes at the start, faster steps on a GPU"),
@@ -129,6 +129,14 @@ class Params:
         for name, value in state.items():
             object.__setattr__(self, name, value)
 
+    def option(self, key: Key) -> Any:
+        """The value of a task's own key, checked, or its default where the file leaves it out.
+
+        >>> params.option(Key("num_channels", int, 32, "channels of the first stage", low=1))
+        32
+        """
+        return checked(key, getattr(self, key.name, key.default), self._source)
+
     @property
     def dict(self) -> Values:
         """All values, as a dict to read and write."""
@@ -185,6 +193,8 @@ def load_params(json_path: str | Path, values: Values | None = None) -> Params:
     """
     params = Params(json_path, values)
     for name, value in params._values.items():
+        if hasattr(Params, name) and not name.startswith("_"):
+            raise UserError(f'{json_path}: "{name}" is a method of Params; give this hyperparameter another name')
         if name in KEYS:
             params._values[name] = checked(KEYS[name], value, json_path)
     params._defaults = {key.name: key.default for key in KEYS.values()}

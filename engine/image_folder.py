@@ -162,7 +162,8 @@ def _read_layout(data_dir: Path) -> dict[str, dict[str, str]]:
         named = {name: _signs(data_dir, name) for name in signs}
     elif nested := [name for name in folders if name.lower() in SPLITS and _has_folders(data_dir / name)]:
         named = {name: _classes(data_dir, name) for name in nested}
-    elif folders and any(name.lower() not in SPLITS for name in folders):
+    elif classes := [name for name in folders if name.lower() not in SPLITS]:
+        _refuse_split_among_classes(data_dir, folders, classes[0])
         return {"all": _classes(data_dir, "")}
     else:
         what = "holds images without class folders" if any(_images(data_dir, "")) else "holds no images"
@@ -174,6 +175,17 @@ def _read_layout(data_dir: Path) -> dict[str, dict[str, str]]:
             raise UserError(f"{data_dir / name}: a second folder for the {split} split; remove or rename one of them")
         sources[split] = files
     return sources
+
+
+def _refuse_split_among_classes(data_dir: Path, folders: Sequence[str], name: str) -> None:
+    """Refuse a folder such as `test` beside that of the class `name`, since it would silently be a class as well."""
+    for split in folders:
+        if split.lower() in SPLITS:
+            raise UserError(
+                f'{data_dir / split}: is named like a split and stands beside the class folder "{name}"; either give '
+                f"every split its folder with class folders in it (train/{name}/, test/{name}/), "
+                f"or move this one out of {data_dir}"
+            )
 
 
 def _classes(data_dir: Path, folder: str) -> dict[str, str]:

@@ -63,8 +63,8 @@ class Scores:
             raise UserError("there is no loss to train on: the batches hold no labels, or `step` returns None for it")
         examples = count_examples(labels if labels is not None else outputs)
         means = loss_means(loss, examples)
-        if self.batches == 0 and (twice := set(means) & set(self.names)):
-            raise UserError(f'net.py: "{min(twice)}" is both a metric and a part of the loss; rename one of them')
+        if self.batches == 0:
+            self._check_first(means)
         self._pending.append({name: Mean(mean.value.detach(), mean.weight) for name, mean in means.items()})
         if self.objects:
             with torch.no_grad():
@@ -133,13 +133,27 @@ class Scores:
         means = {name: total / count if count else math.nan for name, (total, count) in self._sums.items()}
         return {name: means[name] for name in self.functions if name in means} | values | means
 
+    def _check_first(self, means: dict[str, Mean]) -> None:
+        """Raise `UserError` for a loss that is none, or that has the name of a metric."""
+        if twice := set(means) & set(self.names):
+            raise UserError(f'net.py: "{min(twice)}" is both a metric and a part of the loss; rename one of them')
+        for name, mean in means.items():
+            if not isinstance(mean.value, Tensor) or mean.value.numel() != 1:
+                form = f"it is {_form(mean.value)}, not a tensor of one number"
+                raise UserError(f'net.py: "{name}" is to be a mean over the batch, or (total, count); {form}')
+
     def _add_functions(self, outputs: Any, labels: Any, examples: int) -> None:
         if self.functions:
             outputs, labels = to_numpy(outputs), to_numpy(labels)
         for name, function in self.functions.items():
             result = function(outputs, labels)
-            total, count = result if isinstance(result, tuple) else (result * examples, examples)
-            self._add(name, float(total), float(count))
+            try:
+                total, count = result if isinstance(result, tuple) else (result * examples, examples)
+                self._add(name, float(total), float(count))
+            except (TypeError, ValueError, RuntimeError) as error:
+                raise UserError(
+                    f'net.py: the metric "{name}" returns {_form(result)}, not a number or (total, count)'
+                ) from error
 
     def _add(self, name: str, total: float, count: float) -> None:
         sums = self._sums.setdefault(name, [0.0, 0.0])
@@ -156,7 +170,7 @@ def loss_means(loss: Any, examples: int) -> dict[str, Mean]:
         if "loss" not in loss:
             raise UserError(f'the loss is a dict without "loss", the one to minimise; it has {", ".join(loss)}')
         return {name: loss_means(part, examples)["loss"] for name, part in loss.items()}
-    if isinstance(loss, tuple):
+    if isinstance(loss, tuple) and len(loss) == 2:
         total, count = loss
         return {"loss": Mean(total / (count + (count == 0)), count)}
     return {"loss": Mean(loss, examples)}
@@ -222,6 +236,15 @@ def _numbers(values: Iterable[Any]) -> list[float]:
     if isinstance(values[0], Tensor):
         return torch.stack([value.reshape(()) for value in values]).tolist()
     return [float(value) for value in values]
+
+
+def _form(value: Any) -> str:
+    """What a value is, for an error message: `None`, `a list`, `a tuple of 3`, `a Tensor of shape (32,)`."""
+    if value is None:
+        return "None"
+    if hasattr(value, "shape"):
+        return f"a {type(value).__name__} of shape {tuple(value.shape)}"
+    return f"a {type(value).__name__}" + (f" of {len(value)}" if isinstance(value, tuple) else "")
 
 
 def _flat(name: str, value: Any) -> dict[str, float]:

@@ -52,7 +52,7 @@ class Watch:
         self.board = Board(experiment.file("tensorboard"), experiment.history())
         self.device = device
         self.monitor, self.mode = "", ""
-        self._told_unread = False
+        self._told = False
 
     def __enter__(self) -> "Watch":
         self.stop.between_steps()
@@ -125,9 +125,17 @@ class Watch:
         logging.info(f"- train: {score_line(train_scores)}")
         logging.info(f"- val:   {score_line(val_scores)}{'  (best so far)' if is_best else ''}")
         self.board.add_epoch(row)
-        if not self._told_unread and (unread := self.params.unread()):
+        if not self._told:
+            self._tell()
+
+    def _tell(self) -> None:
+        """Say what one should know of a run, once, after its first epoch."""
+        self._told = True
+        if self.state.scores.functions and self.params.save_summary_steps > 1:
+            names = ", ".join(self.state.scores.functions)
+            logging.info(f"  (train: {names} of 1 batch in {self.params.save_summary_steps}, losses of all)")
+        if unread := self.params.unread():
             logging.warning(f"Nothing has read these keys of params.json: {', '.join(unread)}")
-        self._told_unread = True
 
     def _begin(self) -> None:
         self.params.check_unread()

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler, ReduceLROnPlateau
 
@@ -24,6 +24,8 @@ def make_optimizer(name: str, model: nn.Module, learning_rate: float, **argument
     kinds = {kind: cls for kind, cls in vars(torch.optim).items() if _is_optimizer(cls)}
     if name not in kinds:
         raise UserError(f'"optimizer": there is no "{name}" in torch.optim{did_you_mean(name, kinds)}')
+    if name == "LBFGS":
+        raise UserError('"optimizer": "LBFGS" computes the loss many times in each step, which train.py does not')
     taken = inspect.signature(kinds[name]).parameters
     given = {key: value for key, value in arguments.items() if value is not None}
     for key in given:
@@ -65,13 +67,12 @@ class Gradients:
         for first in rest:
             yield itertools.chain([first], itertools.islice(rest, self.accumulate - 1))
 
-    def backward(self, loss: Mean) -> None:
-        """Add the gradients of a batch: `loss.backward()`; of its total when others are to be added."""
+    def share(self, loss: Mean) -> Tensor:
+        """What a batch adds to the loss of its step, to go backward from: its mean; its total when others are added."""
         if self.accumulate == 1:
-            loss.value.backward()
-        else:
-            (loss.value * loss.weight).backward()
-            self.weight = self.weight + loss.weight
+            return loss.value
+        self.weight = self.weight + loss.weight
+        return loss.value * loss.weight
 
     def finish(self) -> None:
         """Make them those of the mean over all examples of the group, and clip their norm where that is asked for."""

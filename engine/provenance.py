@@ -19,14 +19,15 @@ PACKAGES = ("torch", "torchvision", "numpy", "pillow", "scikit-learn", "torchmet
 
 
 def provenance(task: str, data_dir: Path) -> Values:
-    """The record of this moment, for `run.json`."""
+    """The record of this moment, for `run.json`; the task is imported, be it from the working folder or not."""
+    root = Path(str(sys.modules[f"{task}.net"].__file__)).absolute().parents[task.count(".") + 1]
     return {
         "command": shlex.join(sys.argv),
         "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
-        "git": git_record(task),
+        "git": git_record(task, root),
         "versions": {"python": platform.python_version(), **package_versions()},
         "system": f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores",
-        "code": code_fingerprint(task),
+        "code": code_fingerprint(task, root),
         "data": data_fingerprint(data_dir),
     }
 
@@ -42,33 +43,37 @@ def package_versions() -> dict[str, str]:
     return versions
 
 
-def git_record(task: str) -> Values:
-    """The commit, what differs from it, and the files of the task that git does not know; or why there is none."""
-    commit = _git("rev-parse", "HEAD")
+def git_record(task: str, root: Path) -> Values:
+    """The commit of the project in `root`, what differs from it, and the files of the task that git does not know."""
+    commit = _git(root, "rev-parse", "HEAD")
     if commit is None:
         return {"commit": None}
     folder = task.replace(".", "/")
-    untracked = (_git("ls-files", "-z", "--others", "--exclude-standard", "--", f"{folder}/*.py") or "").split("\0")
+    untracked = (_git(root, "ls-files", "-z", "--others", "--exclude-standard", "--", f"{folder}/*.py") or "").split(
+        "\0"
+    )
     return {
         "commit": commit.strip(),
-        "patch": _git("diff", *PLAIN_DIFF, "HEAD", "--", "*.py"),
-        "untracked": {name: Path(name).read_text(encoding="utf-8", errors="replace") for name in untracked if name},
+        "patch": _git(root, "diff", *PLAIN_DIFF, "HEAD", "--", "*.py"),
+        "untracked": {name: (root / name).read_text(encoding="utf-8", errors="replace") for name in untracked if name},
     }
 
 
-def _git(*arguments: str) -> str | None:
+def _git(root: Path, *arguments: str) -> str | None:
     """What git prints, or None where there is no git, no repository or no commit."""
     try:
-        done = subprocess.run(["git", *arguments], capture_output=True, text=True, errors="replace", timeout=10)
+        done = subprocess.run(
+            ["git", *arguments], cwd=root, capture_output=True, text=True, errors="replace", timeout=10
+        )
     except (OSError, subprocess.TimeoutExpired):
         return None
     return done.stdout if done.returncode == 0 else None
 
 
-def code_fingerprint(task: str) -> dict[str, str]:
+def code_fingerprint(task: str, root: Path) -> dict[str, str]:
     """A hash of each Python file of the task, of what it means: comments and layout do not count."""
-    files = sorted(Path(*task.split(".")).glob("*.py"))
-    return {path.as_posix(): _meaning(path.read_text(encoding="utf-8")) for path in files}
+    files = sorted(root.joinpath(*task.split(".")).glob("*.py"))
+    return {path.relative_to(root).as_posix(): _meaning(path.read_text(encoding="utf-8")) for path in files}
 
 
 def _meaning(source: str) -> str:
@@ -99,5 +104,6 @@ def _sizes(folder: Path | str, prefix: str) -> list[tuple[str, int]]:
             if entry.is_dir(follow_symlinks=False):
                 files += _sizes(entry.path, f"{prefix}{entry.name}/")
             else:
-                files.append((prefix + entry.name, entry.stat().st_size))
+                size = entry.stat().st_size if os.path.exists(entry.path) else -1  # a link to nothing
+                files.append((prefix + entry.name, size))
     return files

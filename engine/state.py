@@ -5,7 +5,8 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
@@ -96,7 +97,21 @@ class State:
 
 
 def average_of(model: nn.Module, decay: float | None) -> AveragedModel | None:
-    """A copy of the model that follows its weights and buffers as an exponential moving average; None without decay."""
+    """A copy of the model that follows its weights and buffers as an exponential moving average; None without decay.
+
+    After n updates the decay is at most (1 + n) / (10 + n), as in TensorFlow: at 0.999, the first weights, which are
+    random, would count for thousands of steps.
+    """
     if decay is None:
         return None
-    return AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(decay), use_buffers=True)
+    averaged = AveragedModel(model, use_buffers=True)
+
+    def update(averages: Any, weights: Any, _: Tensor | int) -> None:
+        if not (averages[0].is_floating_point() or averages[0].is_complex()):
+            torch._foreach_copy_(averages, weights)  # counters, indices: rounded down, the mean of 5 and 5 may be 4
+            return
+        updates = int(averaged.n_averaged)  # on the host; what is passed is on the device, which would be waited for
+        get_ema_multi_avg_fn(min(decay, (1 + updates) / (10 + updates)))(averages, weights, updates)
+
+    averaged.multi_avg_fn = update
+    return averaged

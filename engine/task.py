@@ -17,11 +17,12 @@ import numpy as np
 
 from engine.data import TensorBatches
 from engine.device import Device
-from engine.errors import UserError, did_you_mean
+from engine.errors import UserError, did_you_mean, nearest
 from engine.hyperparameters import Params, Values
 from engine.iterators import fetch_iterators
 
 VALIDATION = ("val", "dev", "valid", "validation")  # one split, as different people call it
+OPTIONAL = ("metrics", "step", "configure_optimizer", "configure_scheduler", "predict", "report")
 PLAIN_TYPES = (str, int, float, bool, type(None))
 
 
@@ -60,6 +61,7 @@ def load_task(name: str, params: Params) -> Task:
     Raises `UserError` if there is no such package, or if it lacks one of the names that every task has.
     """
     net, loading = _import(name, "net"), _import(name, "data_loader")
+    _warn_of_near_names(net)
     step = getattr(net, "step", None)
     loss_fn = step or _required(net, "loss_fn", "the mean loss of a batch (outputs, labels); or a function step")
     if step is None and "params" in inspect.signature(loss_fn).parameters:
@@ -71,10 +73,33 @@ def load_task(name: str, params: Params) -> Task:
         fetch_dataloader=_fetching(loading),
         metrics=metrics if callable(metrics) else lambda _: metrics,
         loss_fn=loss_fn,
-        step=step,
+        step=step and _giving_three(step),
         **{hook: getattr(net, hook, None) for hook in ("configure_optimizer", "configure_scheduler")},
         **{hook: getattr(net, hook, None) for hook in ("predict", "report")},
     )
+
+
+def _warn_of_near_names(net: ModuleType) -> None:
+    """Log a warning for each function or dict whose name is nearly that of an optional hook which is not there."""
+    names = {name for name, value in vars(net).items() if inspect.isfunction(value) or isinstance(value, dict)}
+    public = {name for name in names - set(OPTIONAL) if not name.startswith("_")}
+    for hook in OPTIONAL:
+        if not hasattr(net, hook) and (name := nearest(hook, public, likeness=0.85)):
+            logging.warning(f'{net.__file__}: "{name}" is read by nothing; did you mean "{hook}"?')
+
+
+def _giving_three(step: Callable[..., Any]) -> Callable[..., Any]:
+    """The task's `step`, held to what it is to return."""
+
+    @functools.wraps(step)
+    def run(model: Any, batch: Any, params: Params) -> Any:
+        result = step(model, batch, params)
+        if not isinstance(result, tuple | list) or len(result) != 3:
+            form = f"a {type(result).__name__}" + (f" of {len(result)}" if isinstance(result, tuple | list) else "")
+            raise UserError(f"net.py: step is to return (loss, outputs, labels), and it returned {form}")
+        return result
+
+    return run
 
 
 def _fetching(loading: ModuleType) -> Callable[..., Any]:
@@ -95,6 +120,9 @@ def fetch_batches(task: Task, splits: list[str], params: Params, device: Device)
         if Path(params.data_dir).exists():
             raise
         raise UserError(f"{params.data_dir}: no such data folder; name yours with --data_dir") from None
+    if not isinstance(loaders, dict):
+        form = type(loaders).__name__
+        raise UserError(f"{task.name}/data_loader.py: fetch_dataloader returns a {form}, not a dict {{split: batches}}")
     if missing := [split for split in splits if split not in loaders]:
         loaders |= _by_other_names(task, missing, params)
     for split in splits:

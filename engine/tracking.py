@@ -34,12 +34,17 @@ class HeldLog(MemoryHandler):
     def __init__(self, log_path: str | Path) -> None:
         file = LogFile(log_path, delay=True, encoding="utf-8")
         file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
-        super().__init__(capacity=10_000, flushLevel=logging.CRITICAL + 1, target=file, flushOnClose=False)
+        super().__init__(capacity=10_000, flushLevel=logging.CRITICAL + 1, target=file)
 
     def write_through(self) -> None:
         """Write what was held back, and from now on each line at once."""
         self.flushLevel = logging.NOTSET
         self.flush()
+
+    def flush(self) -> None:
+        """Write what was held back, if it may be: Python asks for it when it ends."""
+        if self.flushLevel == logging.NOTSET:
+            super().flush()
 
     def close(self) -> None:
         """Close the file too."""
@@ -54,6 +59,13 @@ class TerminalLog(logging.StreamHandler[Any]):
     def __init__(self) -> None:
         super().__init__(sys.stdout)
         self.setFormatter(logging.Formatter("%(message)s"))
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802
+        """Say no more where nobody reads on, as with `| head`."""
+        if isinstance(sys.exc_info()[1], BrokenPipeError):
+            logging.getLogger().removeHandler(self)
+        else:
+            super().handleError(record)
 
 
 def set_logger(log_path: str | Path) -> None:
@@ -82,7 +94,7 @@ def progress_bar(batches: Iterable[Any], title: str, total: int, done: int, batc
         title,
         total=total,
         initial=done,
-        unit="examples",
+        unit=" examples",
         unit_scale=batch_size,
         disable=None,
         leave=False,

@@ -11,7 +11,7 @@ from torch import Tensor
 from engine.augmentation import Augmentation
 from engine.data import TensorBatches
 from engine.errors import UserError
-from engine.hyperparameters import Key, checked
+from engine.hyperparameters import Key
 from engine.image_cache import read_headers, read_images
 from engine.image_folder import ImageFolder, find_images
 from utils import Params
@@ -45,7 +45,7 @@ def fetch_dataloader(types: Sequence[str], data_dir: str | Path, params: Params)
     if learning and "train" not in types:
         raise UserError(f"{data_dir}: the classes are learned from the training images; train first")
     classes = None if learning else params.classes
-    folds, fold = (checked(key, getattr(params, key.name, key.default), "params.json") for key in FOLDS)
+    folds, fold = (params.option(key) for key in FOLDS)
     if folds and fold >= folds:
         raise UserError(f'params.json: "fold" must be from 0 to {folds - 1}, not {fold}')
     folder = find_images(data_dir, types, params.seed, classes, getattr(params, "split", None), folds, fold)
@@ -57,7 +57,7 @@ def fetch_dataloader(types: Sequence[str], data_dir: str | Path, params: Params)
     }
     if learning:
         learn_mean_and_std(images[folder.splits["train"].source], folder.splits["train"].rows, params)
-    varied = {key.name: checked(key, getattr(params, key.name, key.default), "params.json") for key in AUGMENTATIONS}
+    varied = {key.name: params.option(key) for key in AUGMENTATIONS}
     log_counts(folder)
     batches = {}
     for name, split in folder.splits.items():
@@ -83,7 +83,7 @@ def learn_classes_and_sizes(folder: ImageFolder, data_dir: Path, params: Params)
     params.image_channels = int(channels.max())
     if folder.drawn:
         params.split = folder.drawn
-    if checked(IMAGE_SIZE, getattr(params, "image_size", None), "params.json") is None:
+    if params.option(IMAGE_SIZE) is None:
         params.image_size = int(np.clip(np.median(sides), IMAGE_SIZE.low, LARGEST_DEFAULT_SIZE))
         logging.info("Images are scaled to %d x %d; set image_size for another", params.image_size, params.image_size)
 

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from engine.errors import UserError
-from engine.hyperparameters import Key, checked
+from engine.hyperparameters import Key
 from engine.metrics import MacroF1
 from utils import Params
 
@@ -28,7 +28,7 @@ class Net(nn.Module):
 
     def __init__(self, params: Params) -> None:
         super().__init__()
-        option = {key.name: checked(key, getattr(params, key.name, key.default), "params.json") for key in OPTIONS}
+        option = {key.name: params.option(key) for key in OPTIONS}
         if getattr(params, "class_weights", None) not in (None, "balanced"):
             raise UserError('params.json: "class_weights" must be "balanced" or left out')
         width, side = option["num_channels"], params.image_size

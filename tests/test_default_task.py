@@ -23,12 +23,13 @@ if not loading.exists() or loading.read_text(encoding="utf-8").partition("\n")[0
 from engine.errors import UserError
 from model.data_loader import fetch_dataloader
 from model.net import Net, loss_fn, metrics, report
+from utils import Params
 
 ALL = ("train", "val", "test")
 
 
 def params_of(**values):
-    return SimpleNamespace(**{"batch_size": 4, "seed": 1, **values})
+    return Params("experiments/mine/params.json", {"batch_size": 4, "seed": 1, **values})
 
 
 def write_images(folder, counts, side=12, colour=False):
@@ -141,7 +142,7 @@ class TestBatches:
         [{"flip": 1}, {"shift": 0.6}, {"rotate": "much"}, {"scale": -0.1}, {"cutout": 2}, {"image_size": "64"}],
     )
     def test_an_option_out_of_range_is_refused(self, folder, option):
-        with pytest.raises(UserError, match=f'"{next(iter(option))}" must be'):
+        with pytest.raises(UserError, match=f'experiments/mine/params.json: "{next(iter(option))}" must be'):
             fetch_dataloader(["train", "val"], folder, params_of(**option))
 
 
@@ -312,3 +313,21 @@ def test_folds_and_images_without_labels_from_the_command_line(script, tmp_path,
     assert lines[0] == "file,prediction,probability"
     assert [line.split(",")[0] for line in lines[1:]] == ["photos/0.png", "photos/1.png", "photos/2.png"]
     assert "no labels, only predictions" in done.stdout
+
+
+def test_images_without_labels_lie_in_a_folder_of_another_data_set(script, tmp_path, experiment):
+    write_images(tmp_path / "flat", {"dark": 8, "light": 8})
+    write_images(tmp_path / "unlabelled", {"new": 3})
+    folder = experiment("mine", data_dir=str(tmp_path / "flat"), num_epochs=1, num_channels=4, batch_size=8)
+    assert script("train", "--model_dir", folder).status == 0
+    done = script("evaluate", "--model_dir", folder, "--data_dir", tmp_path / "unlabelled", "--split", "new")
+    assert done.status == 0, done.stderr
+    lines = (folder / "predictions_new.csv").read_text().splitlines()
+    assert [line.split(",")[0] for line in lines[1:]] == ["new/0.png", "new/1.png", "new/2.png"]
+
+
+def test_images_to_predict_beside_the_classes_are_one_line_not_a_third_class(script, tmp_path, experiment):
+    write_images(tmp_path / "flat", {"dark": 8, "light": 8, "test": 3})
+    done = script("train", "--model_dir", experiment("mine", data_dir=str(tmp_path / "flat"), num_epochs=1))
+    assert (done.status, done.stderr.count("\n")) == (2, 1)
+    assert f"error: {tmp_path / 'flat' / 'test'}: is named like a split" in done.stderr

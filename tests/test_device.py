@@ -31,7 +31,7 @@ def test_a_gpu_that_is_not_there_is_refused(name):
 
 @pytest.mark.parametrize("name", ["gpu", "cpu:x", "", "meta device"])
 def test_an_unknown_device_is_refused(name):
-    with pytest.raises(UserError, match="cannot be used here"):
+    with pytest.raises(UserError, match="cannot be used here: it is auto, cpu, cuda, cuda:1 or mps"):
         choose_device(name)
 
 

@@ -1,6 +1,7 @@
 """What two experiments differ in, down to the lines of code."""
 
 import subprocess
+from pathlib import Path
 
 import pytest
 
@@ -29,8 +30,6 @@ def git(*words):
 
 
 def edit(files):
-    from pathlib import Path
-
     for name, text in files.items():
         Path(name).parent.mkdir(exist_ok=True)
         Path(name).write_text(text)
@@ -43,7 +42,7 @@ def commit(files):
 
 
 def run(folder, **changes):
-    return make_run(folder, git=git_record("mine"), **changes)
+    return make_run(folder, git=git_record("mine", Path()), **changes)
 
 
 def compare(parent, one="a", other="b"):
@@ -148,7 +147,7 @@ def test_a_commit_is_never_taken_for_an_option(repository):
 def test_a_file_that_git_ignores(repository):
     commit({".gitignore": "secret.py\n"})
     for name in ("a", "b"):
-        make_run(repository / name, git=git_record("mine"), code={"mine/net.py": "1", "mine/secret.py": name})
+        make_run(repository / name, git=git_record("mine", Path()), code={"mine/net.py": "1", "mine/secret.py": name})
     assert compare(repository).endswith("Code:\nmine/secret.py: another content")
 
 

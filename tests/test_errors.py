@@ -1,13 +1,21 @@
 """Bad input gets one clear line and status 2, and the folder of the experiment stays as it was."""
 
 import json
+import logging
 import math
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
 
 import pytest
 import torch
 
 from engine.errors import UserError
 from engine.explanations import download_errors_explained
+from engine.tracking import release_log, set_logger
+from tests import scripts
 from tests.folders import checkpoint, contents, history, read
 
 
@@ -37,7 +45,7 @@ def refused(script):
 def test_no_params(refused, tmp_path, name):
     (tmp_path / "empty").mkdir()
     assert "params.json: no such file" in refused(name, "--model_dir", tmp_path / "empty")
-    assert "params.json: no such file" in refused(name, "--model_dir", tmp_path / "nowhere")
+    assert "nowhere: no such folder" in refused(name, "--model_dir", tmp_path / "nowhere")
 
 
 @pytest.mark.parametrize("name", ["train", "evaluate"])
@@ -384,3 +392,52 @@ def test_what_cannot_be_downloaded_says_what_else_to_do(error):
 def test_faults_of_our_own_are_no_failed_download():
     with pytest.raises(TypeError), download_errors_explained("digits", "put it into data"):
         raise TypeError("ours")
+
+
+def test_a_setting_that_resembles_a_key_is_no_new_key(points, refused, tmp_path):
+    folder = points(num_channels=8)
+    for setting, meant in (("num_epohcs=3", "num_epochs"), ("num_chanels=4", "num_channels")):
+        said = refused("train", "--model_dir", tmp_path / "new", "--from", folder, "--set", setting)
+        assert f'did you mean "{meant}"?' in said
+    assert not (tmp_path / "new").exists()
+
+
+def test_a_folder_that_is_not_there_says_how_to_get_one(points, refused):
+    folder = points("first_try")
+    said = refused("train", "--model_dir", folder.with_name("first_tyr"))
+    assert 'no such folder; did you mean "first_try"?' in said
+    assert "--from experiments/base" in refused("train", "--model_dir", folder.with_name("quite_another"))
+
+
+def test_a_start_that_is_not_there_is_told_before_the_data_are_read(points, refused):
+    folder = points(data_dir="not/read")
+    said = refused("train", "--model_dir", folder, "--restore_file", "nothing.pth.tar")
+    assert 'no checkpoint "nothing.pth.tar"' in said
+
+
+def test_a_method_of_params_is_no_hyperparameter(points, refused):
+    folder = points(update=3)
+    assert '"update" is a method of Params' in refused("train", "--model_dir", folder)
+
+
+def test_lines_held_back_stay_so_when_python_ends(tmp_path):
+    set_logger(tmp_path / "train.log")
+    logging.info("of a run that has not begun")
+    logging.shutdown()
+    set_logger(tmp_path / "other.log")
+    assert list(tmp_path.iterdir()) == []
+    release_log()
+    logging.info("begun")
+    assert (tmp_path / "other.log").read_text().endswith("begun\n")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="looks into the process by /proc")
+def test_ctrl_c_while_torch_is_imported_leaves_no_traceback(points):
+    command = [sys.executable, "train.py", "--model_dir", str(points())]
+    process = subprocess.Popen(command, cwd=scripts.ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    while "libtorch" not in Path(f"/proc/{process.pid}/maps").read_text():
+        time.sleep(0.01)
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate()
+    assert said == ""
+    assert process.returncode == -signal.SIGINT

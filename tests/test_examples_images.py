@@ -593,7 +593,7 @@ class TestCifar10:
 def test_a_network_that_there_is_not_is_one_line(package):
     name = {"signs": "course"}.get(package, "tutorial")
     net = getattr(examples, package).net
-    with pytest.raises(UserError, match='"net" must be one of'):
+    with pytest.raises(UserError, match=rf'{package}/experiments/{name}/params.json: "net" must be one of'):
         net.Net(params_of(package, name, net="resnet19", classes=["a", "b"]))
 
 

@@ -464,8 +464,9 @@ def test_no_score_depends_on_the_batch_size(tiny, size, monkeypatch):
 def test_a_part_of_a_split_may_be_evaluated(tiny, tmp_path, monkeypatch):
     monkeypatch.setattr(data_loader, "EVALUATION_BATCH", 5)
     folder = shutil.copytree(tiny, tmp_path / "copy")
-    params = read(folder, "params.json")
-    (folder / "params.json").write_text(json.dumps({**params, "max_eval_batches": 1}))
+    record = read(folder, "run.json")  # what counts is what it was trained with
+    record["params"]["max_eval_batches"] = 1
+    (folder / "run.json").write_text(json.dumps(record))
     evaluate.main(["--model_dir", str(folder)])
     assert table(folder) == table(tiny)[:5]
 

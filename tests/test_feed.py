@@ -19,7 +19,7 @@ from torch.utils.data import (
 
 from engine.data import TensorBatches
 from engine.errors import UserError
-from engine.feed import Feed
+from engine.feed import Feed, SamePass
 from tests.folders import same
 
 COUNT = 23
@@ -200,6 +200,71 @@ def test_an_iterator_that_is_used_up_is_refused():
         list(feed.epoch(1))
 
 
+class Miscounting(Batches):
+    """Batches that say there are 5."""
+
+    def __len__(self):
+        return 5
+
+
+class MiscountingStream(Stream):
+    """The same for items of a stream."""
+
+    def __len__(self):
+        return 40
+
+
+@pytest.mark.parametrize(
+    ("loader", "options", "said"),
+    [
+        (Miscounting(3), {}, r"len\(\) of the training batches says 5, but a pass gave 3"),
+        (Miscounting(3), {"max_batches": 4}, r"len\(\) of the training batches says 4, but a pass gave 3"),
+        (DataLoader(MiscountingStream(), 4), {}, r"len\(\) of the training batches says 10, but a pass gave 6"),
+        (Batches(3), {"max_batches": 4}, '"max_train_batches" says 4, but a pass gave 3'),
+    ],
+    ids=["batches", "max_train_batches", "a stream with len", "a stream without"],
+)
+@pytest.mark.parametrize("start", [0, 2, 3])
+@pytest.mark.parametrize("per_epoch", [None, 8])
+def test_a_pass_that_is_shorter_than_it_says_is_refused(loader, options, said, start, per_epoch):
+    with pytest.raises(UserError, match=said):
+        list(Feed(loader, 230, **options, batches_per_epoch=per_epoch).epoch(0, start))
+
+
+@pytest.mark.parametrize(
+    ("loader", "options"),
+    [(Miscounting(7), {}), (Miscounting(3), {"max_batches": 2}), (Batches(3), {"max_batches": 3})],
+    ids=["longer than it says", "as long as is taken", "as long as max_train_batches"],
+)
+def test_a_pass_that_is_long_enough_is_none_the_worse(loader, options):
+    feed = Feed(loader, 230, **options)
+    assert {len(list(feed.epoch(epoch))) for epoch in range(3)} == {len(feed)}
+
+
+# One pass, as for an evaluation
+
+
+def test_a_pass_of_evaluation_is_the_same_with_any_number_of_workers():
+    passes = [list(SamePass(DataLoader(Noisy(), batch_size=4, num_workers=n), 230)) for n in range(3)]
+    assert same(passes[0], passes[1])
+    assert same(passes[0], passes[2])
+    assert torch.cat([indices(batch) for batch in passes[0]]).tolist() == list(range(COUNT))
+
+
+@every_loader
+def test_a_pass_of_evaluation_is_the_same_each_time(kind):
+    loader = LOADERS[kind]()
+    batches = list(SamePass(loader, 230))
+    torch.rand(5), np.random.random(), random.random()
+    assert same(list(SamePass(loader, 230)), batches)
+    assert not same(list(SamePass(loader, 1)), batches)
+
+
+def test_a_pass_of_evaluation_takes_a_plain_list_and_a_stream_as_they_come():
+    assert list(SamePass([3, 1, 2], 230)) == [3, 1, 2]
+    assert torch.cat([batch[0] for batch in SamePass(DataLoader(Stream(), 4), 230)]).tolist() == list(range(COUNT))
+
+
 def test_each_example_is_there_once():
     for kind in ("resident", "shuffle", "one by one", "sampler of batches"):
         examples = torch.cat([indices(batch) for batch in feed_of(kind).epoch(2)])
@@ -210,6 +275,20 @@ def test_a_sampler_keeps_its_weights():
     feed = feed_of("weighted sampler")
     drawn = torch.cat([indices(batch) for epoch in range(20) for batch in feed.epoch(epoch)])
     assert (drawn < 5).double().mean() > 0.6
+
+
+def test_an_array_that_lacks_rows_is_refused():
+    with pytest.raises(UserError, match="differ in their number of rows: 5, 4"):
+        TensorBatches(torch.ones(5, 2), torch.ones(4), batch_size=2)
+    with pytest.raises(UserError, match="4 names for 5 rows"):
+        TensorBatches(torch.ones(5), batch_size=2, names=list("abcd"))
+    with pytest.raises(UserError, match="5 names for 3 rows"):
+        TensorBatches(torch.ones(5), batch_size=2, rows=[0, 2, 4], names=list("abcde"))
+
+
+def test_no_row_is_no_batch():
+    batches = TensorBatches(torch.ones(5), batch_size=2, rows=np.array([], dtype=np.int64))
+    assert (len(batches), list(batches)) == (0, [])
 
 
 def test_without_shuffling_the_order_is_that_of_the_data():

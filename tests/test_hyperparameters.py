@@ -7,7 +7,7 @@ import pickle
 import pytest
 
 from engine.errors import UserError
-from engine.hyperparameters import KEYS, MissingKey, Params, checked, load_params, parse_setting
+from engine.hyperparameters import KEYS, Key, MissingKey, Params, checked, load_params, parse_setting
 
 
 @pytest.fixture
@@ -95,7 +95,8 @@ def test_a_value_of_another_type_is_refused(load, key, value, kind):
         ("batch_size", 0, "at least 1"),
         ("num_epochs", -1, "at least 1"),
         ("learning_rate", -0.1, "at least 0"),
-        ("ema_decay", 1.5, "at most 1"),
+        ("ema_decay", 1, "at most 0.99999"),
+        ("threads", 100000, "at most 1024"),
         ("seed", -1, "at least 0"),
         ("seed", 2**63, "at most"),
         ("threads", 0, "at least 1"),
@@ -193,6 +194,31 @@ def test_code_can_give_its_own_default(load):
     assert getattr(params, "width", 5) == 3
     assert not hasattr(params, "depth")
     assert hasattr(params, "width")
+
+
+WIDTH = Key("width", int, 16, "of a task's own layer", low=1)
+
+
+@pytest.mark.parametrize(("values", "width"), [({}, 16), ({"width": 3}, 3), ({"width": 1e1}, 10)])
+def test_an_option_of_a_task_is_the_value_of_the_file_or_its_default(load, values, width):
+    assert load(**values).option(WIDTH) == width
+
+
+def test_an_option_that_is_not_allowed_is_refused_with_the_path_of_the_file(load, tmp_path):
+    with pytest.raises(UserError) as refusal:
+        load(width=0).option(WIDTH)
+    assert str(refusal.value) == f'{tmp_path / "params.json"}: "width" must be at least 1, not 0'
+
+
+def test_an_option_counts_as_read(load):
+    params = load(width=3)
+    assert params.unread() == ["width"]
+    params.option(WIDTH)
+    assert params.unread() == []
+    slipped = load(widht=3)
+    slipped.option(WIDTH)
+    with pytest.raises(UserError, match=r'"widht" is read by nothing; did you mean "width"\?'):
+        slipped.check_unread()
 
 
 @pytest.mark.parametrize("name", KEYS)

@@ -128,8 +128,20 @@ class TestFlatFolder:
         counts = {split: [found.splits[split].class_counts(3)[i] for i in order] for split in ALL}
         assert counts == {"train": [1, 1], "val": [0, 1], "test": [0, 0]}
 
-    def test_a_class_may_be_called_train(self, tmp_path):
-        write_classes(tmp_path, {"train": 5, "tram": 5})
+    @pytest.mark.parametrize("name", ["train", "val", "validation", "dev", "valid", "test", "Test"])
+    def test_a_folder_named_like_a_split_is_no_class(self, tmp_path, name):
+        write_classes(tmp_path, {"cat": 20, "dog": 20})
+        write(tmp_path, f"{name}/a.jpg", f"{name}/b.jpg")
+        with pytest.raises(UserError) as error:
+            find_images(tmp_path, ["train", "val"], seed=1)
+        assert str(error.value) == (
+            f'{tmp_path / name}: is named like a split and stands beside the class folder "cat"; either give '
+            "every split its folder with class folders in it (train/cat/, test/cat/), "
+            f"or move this one out of {tmp_path}"
+        )
+
+    def test_a_class_may_be_called_train_where_splits_have_folders(self, tmp_path):
+        write_classes(tmp_path / "train", {"train": 5, "tram": 5})
         assert find_images(tmp_path, ["train"], seed=1).classes == ["train", "tram"]
 
 

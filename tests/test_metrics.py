@@ -101,7 +101,39 @@ def test_a_dict_of_losses_has_the_one_to_minimise(split):
         Scores({}).add({"cross_entropy": cross_entropy(*split)}, *split)
 
 
+def test_a_loss_that_is_no_number_of_one_batch_is_refused(split):
+    for loss, form in (
+        (cross_entropy(*split, reduction="none"), r'"loss" .* it is a Tensor of shape \(100,\), not a tensor of one'),
+        (1.5, "it is a float, not a tensor"),
+        ((torch.ones(1), 2, 3), "it is a tuple of 3, not"),
+        ({"loss": torch.ones(()), "part": torch.ones(2)}, r'"part" .* shape \(2,\)'),
+    ):
+        with pytest.raises(UserError, match=form):
+            Scores({}).add(loss, *split)
+    assert Scores({}).add(torch.ones(1), *split).weight == COUNT
+
+
 # Metrics
+
+
+@pytest.mark.parametrize(
+    ("result", "form"),
+    [
+        (None, "returns None, not a number"),
+        (np.ones(COUNT), r"a ndarray of shape \(100,\)"),
+        (torch.ones(COUNT), r"a Tensor of shape \(100,\)"),
+        ((1, 2, 3), "a tuple of 3"),
+        ("high", "a str"),
+    ],
+)
+def test_a_function_that_returns_no_number_is_refused(split, result, form):
+    with pytest.raises(UserError, match=f'the metric "accuracy" {form if "returns" in form else f"returns {form}"}'):
+        scored(split, cross_entropy, {"accuracy": lambda outputs, labels: result}, 1000)
+
+
+def test_a_fault_within_a_function_keeps_its_own_error(split):
+    with pytest.raises(TypeError, match="NoneType"):
+        scored(split, cross_entropy, {"accuracy": lambda outputs, labels: None + 1}, 1000)
 
 
 @every_batch_size

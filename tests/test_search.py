@@ -167,6 +167,30 @@ class TestTrials:
         assert (parent / "learning_rate=0.03" / "best.pth.tar").is_file()
 
 
+class TestWhatIsSearched:
+    def test_without_a_search_json_it_says_first_what_it_tries(self, describe, search):
+        parent = describe({}, num_epochs=1)
+        (parent / "search.json").unlink()
+        said = search(parent)
+        assert said.startswith(f"{parent} has no search.json: trying learning_rate 0.0001, 0.001, 0.01\n")
+        assert list(states(parent).values()) == ["finished"] * 3
+
+    def test_with_one_it_does_not(self, describe, search):
+        parent = describe({"space": {"learning_rate": [0.01]}}, num_epochs=1)
+        assert "search.json" not in search(parent)
+
+    def test_an_experiment_that_has_been_run_is_no_folder_of_a_search(self, describe, search, script):
+        parent = describe({"space": RATES}, num_epochs=1)
+        assert script("train", "--model_dir", parent).status == 0
+        before = contents(parent)
+        said = search(parent, status=2)
+        made = f"mkdir {parent}_search && cp {parent}/params.json {parent}_search"
+        assert said == f"error: {parent}: is an experiment that has been run; make a folder for the search: {made}\n"
+        assert contents(parent) == before
+        subprocess.run(made, shell=True, check=True)
+        assert "trying learning_rate" in search(f"{parent}_search")
+
+
 class TestNames:
     def test_they_say_what_varies(self):
         varied = {"learning_rate": 0.001, "dropout_rate": 0.5, "net": "resnet", "flip": True, "seed": 1}

@@ -128,8 +128,8 @@ def test_whether_a_range_is_of_whole_numbers_follows_from_its_ends_and_the_base(
 
 
 def test_a_float_of_the_table_is_drawn_as_one_between_whole_ends(search):
-    found = search({"space": {"ema_decay": {"min": 0, "max": 1}}, "method": "random", "num_trials": 1})
-    assert 0 < suggest("random", found.space, 230, 0)["ema_decay"] < 1
+    found = search({"space": {"learning_rate": {"min": 0, "max": 1}}, "method": "random", "num_trials": 1})
+    assert 0 < suggest("random", found.space, 230, 0)["learning_rate"] < 1
 
 
 def test_the_command_line_stands_in_for_the_number_of_trials(search):

@@ -2,6 +2,7 @@
 
 import ast
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -82,6 +83,13 @@ def test_each_module_opens_with_what_it_is_for(name):
     sentence = ast.get_docstring(ast.parse(OWN[name].read_text(encoding="utf-8")))
     assert sentence
     assert len(sentence.split()) >= 3
+
+
+def test_the_engine_opens_with_a_table_of_its_modules_each_named_once():
+    contents = ast.get_docstring(ast.parse((ROOT / "engine" / "__init__.py").read_text(encoding="utf-8")))
+    there = {name.split(".")[1] for name in OWN if name.startswith("engine.")}
+    assert sorted(re.findall(r"`(\w+)`", contents)) == sorted(there)
+    assert len(contents.splitlines()) <= 30
 
 
 def python(*words, cwd=ROOT):

@@ -215,7 +215,9 @@ def test_it_never_imports_torch_and_may_be_cut_short_by_a_pipe(tmp_path):
     guard = "import sys, runpy; sys.modules['torch'] = None; sys.argv.pop(0); sys.path.insert(0, '')"
     command = f"{guard}; runpy.run_path('synthesize_results.py', run_name='__main__')"
     words = ["synthesize_results.py", "--parent_dir", str(tmp_path), "--columns", "text", "accuracy"]
-    process = subprocess.Popen([sys.executable, "-c", command, *words], cwd=ROOT, stdout=-1, stderr=-1)
+    environment = dict(os.environ)  # without the COLUMNS that the readline library may have set for who inherits
+    start = [sys.executable, "-c", command, *words]
+    process = subprocess.Popen(start, cwd=ROOT, env=environment, stdout=-1, stderr=-1)
     process.stdout.read(10)
     process.stdout.close()
     assert process.stderr.read() == b""

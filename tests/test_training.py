@@ -9,9 +9,10 @@ import pytest
 import torch
 from torch import nn
 
+from engine.errors import UserError
 from engine.metrics import Scores
-from engine.optimization import Schedule, learning_rate_factor
-from engine.state import State
+from engine.optimization import Schedule, learning_rate_factor, make_optimizer
+from engine.state import State, average_of
 from tests import scripts
 from tests.folders import checkpoint, contents, history, read, same, same_results
 from tests.projects.points.data_loader import points as points_of
@@ -224,6 +225,11 @@ def test_accumulated_batches_count_like_one_as_large(points, variant, train, net
     assert checkpoint(large)["step"] == checkpoint(small)["step"] == 18
 
 
+def test_an_optimizer_that_needs_another_loop_is_refused():
+    with pytest.raises(UserError, match='"optimizer": "LBFGS" computes the loss many times in each step'):
+        make_optimizer("LBFGS", nn.Linear(1, 1), 1.0)
+
+
 def test_a_clipped_gradient_is_no_longer_than_its_limit(points, train):
     params = {"optimizer": "SGD", "max_train_batches": 1, "num_epochs": 1}
     still = train(points("still", **params, learning_rate=0))
@@ -238,6 +244,13 @@ def test_one_batch_can_be_learned_by_heart(points, train):
     assert history(train(points(**params, learning_rate=0.05)))[-1]["train_loss"] < 0.01
 
 
+def test_the_log_says_once_which_batches_the_train_metrics_are_of(points, train, script, tmp_path):
+    said = script("train", "--model_dir", points(save_summary_steps=3, num_epochs=3)).stdout
+    assert said.count("(train: accuracy of 1 batch in 3, losses of all)") == 1
+    every = train(points("every", save_summary_steps=1))
+    assert "losses of all" not in (every / "train.log").read_text()
+
+
 def test_the_train_loss_is_exact_over_the_epoch(points, train):
     rows = history(train(points(learning_rate=0, batch_size=7, num_epochs=1)))
     large = history(train(points("large", learning_rate=0, batch_size=200, num_epochs=1)))
@@ -247,8 +260,9 @@ def test_the_train_loss_is_exact_over_the_epoch(points, train):
 # Averaged weights
 
 
-def test_the_average_follows_the_weights_with_its_decay(points, train):
-    params = {"max_train_batches": 1, "optimizer": "SGD", "learning_rate": 0.5, "ema_decay": 0.75}
+@pytest.mark.parametrize(("ema_decay", "decay"), [(0.1, 0.1), (0.75, 2 / 11)], ids=["its decay", "the first decay"])
+def test_the_average_follows_the_weights_with_its_decay(points, train, ema_decay, decay):
+    params = {"max_train_batches": 1, "optimizer": "SGD", "learning_rate": 0.5, "ema_decay": ema_decay}
     first, second = train(points("first", **params, num_epochs=1)), train(points("second", **params, num_epochs=2))
     before, after, average = (
         checkpoint(first)["training_state_dict"],
@@ -256,8 +270,28 @@ def test_the_average_follows_the_weights_with_its_decay(points, train):
         checkpoint(second)["state_dict"],
     )
     for name in average:
-        torch.testing.assert_close(average[name], 0.75 * before[name] + 0.25 * after[name])
+        torch.testing.assert_close(average[name], decay * before[name] + (1 - decay) * after[name])
     assert not same(average, after)
+
+
+def test_whole_numbers_are_no_average():
+    model = nn.Module()
+    model.register_buffer("indices", torch.arange(1000))
+    averaged = average_of(model, 0.999)
+    for _ in range(5):
+        averaged.update_parameters(model)
+    assert same(averaged.module.indices, torch.arange(1000))
+
+
+def test_the_average_follows_from_the_first_steps_on():
+    model = nn.BatchNorm1d(3)  # with a counter among its buffers
+    averaged = average_of(model, 0.9999)
+    for step in range(100):
+        model.weight.data.fill_(step)
+        model.num_batches_tracked.fill_(step)
+        averaged.update_parameters(model)
+    assert 85 < averaged.module.weight[0] < 99
+    assert averaged.module.num_batches_tracked == 99
 
 
 # Scores and the weights they belong to
@@ -354,6 +388,38 @@ def loss_fn(outputs, labels):
 
 
 # A task's own ways
+
+
+@pytest.mark.parametrize(
+    ("code", "said"),
+    [
+        ("def step(model, batch, params):\n    return model(batch[0]), batch[1]", "and it returned a tuple of 2"),
+        ("def loss_fn(outputs, labels):\n    return outputs", 'net.py: "loss" is to be a mean over the batch'),
+        ("metrics = {'accuracy': lambda outputs, labels: None}", 'the metric "accuracy" returns None, not a number'),
+    ],
+    ids=["step", "loss", "metric"],
+)
+def test_what_returns_another_thing_than_it_should_is_named(points, variant, script, code, said):
+    done = script("train", "--model_dir", points(task="returning"), path=variant("returning", net=code))
+    assert (done.status, done.stderr.count("\n")) == (2, 1), done.stderr
+    assert said in done.stderr
+
+
+def test_a_loader_that_gives_no_dict_is_named(points, variant, script):
+    code = "def fetch_dataloader(types, data_dir, params):\n    return [1, 2]"
+    done = script("train", "--model_dir", points(task="listing"), path=variant("listing", data_loader=code))
+    assert (done.status, done.stderr.count("\n")) == (2, 1), done.stderr
+    assert "fetch_dataloader returns a list, not a dict {split: batches}" in done.stderr
+
+
+def test_a_name_that_is_nearly_that_of_a_hook_is_a_warning(points, variant, train):
+    net = "def configure_optimiser(model, params):\n    pass\n\nmetric = metrics\ndel metrics\nsteps = 3"
+    folder = train(points(task="near"), path=variant("near", net=net))
+    warnings = [line for line in (folder / "train.log").read_text().splitlines() if "WARNING" in line]
+    assert [line.split("net.py: ")[1] for line in warnings] == [
+        f'"{name}" is read by nothing; did you mean "{hook}"?'
+        for name, hook in (("metric", "metrics"), ("configure_optimiser", "configure_optimizer"))
+    ]
 
 
 def test_a_task_can_have_its_own_step_optimizer_and_predictions(points, task_package, train, script):
@@ -518,6 +584,64 @@ def test_fresh_moves_the_old_run_aside(trained, train, tmp_path):
     assert contents(folder / ".old" / "1") == old
 
 
+def test_fresh_takes_data_and_start_from_the_file_or_from_the_command_line(points, train, tmp_path):
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "data.csv").write_text(name * 2 if name == "two" else name)
+    folder = points(data_dir=str(tmp_path / "one"))
+    source = train(points("source")) / "best.pth.tar"
+    train(folder, "--data_dir", tmp_path / "two", "--restore_file", source.parent)
+    assert read(folder, "run.json")["params"]["data_dir"] == str(tmp_path / "two")
+    train(folder, "--fresh")
+    assert read(folder, "run.json")["params"]["data_dir"] == str(tmp_path / "one")
+    assert read(folder, "run.json")["params"]["init_from"] is None
+    train(folder, "--fresh", "--data_dir", tmp_path / "two")
+    assert read(folder, "run.json")["params"]["data_dir"] == str(tmp_path / "two")
+
+
+def test_data_given_on_the_command_line_are_those_of_the_run_ever_after(points, train, script, tmp_path):
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "data.csv").write_text(name * 2 if name == "two" else name)
+    folder = points(data_dir=str(tmp_path / "one"))
+    train(folder, "--data_dir", tmp_path / "two")
+    train(folder)
+    folder.joinpath("params.json").write_text(json.dumps({**read(folder, "params.json"), "num_epochs": 9}))
+    done = script("train", "--model_dir", folder)
+    assert done.status == 2
+    assert f"--fresh --data_dir {tmp_path / 'two'} " in done.stderr
+
+
+def test_other_data_in_the_file_are_other_data(points, train, script, tmp_path):
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "data.csv").write_text("1")
+    folder = train(points())
+    folder.joinpath("params.json").write_text(
+        json.dumps({**read(folder, "params.json"), "data_dir": str(tmp_path / "other")})
+    )
+    done = script("train", "--model_dir", folder)
+    assert done.status == 2
+    assert "other params or data: data in " in done.stderr
+
+
+def test_data_that_are_not_here_are_not_other_data(points, train, script, tmp_path):
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "data.csv").write_text("1")
+    folder = train(points(data_dir=str(tmp_path / "data")))
+    (tmp_path / "data").rename(tmp_path / "moved")
+    done = script("train", "--model_dir", folder)
+    assert done.status == 2
+    assert "are not here" in done.stderr
+    assert "--fresh" not in done.stderr
+    train(folder, "--data_dir", tmp_path / "moved")
+
+
+def test_a_link_to_nothing_in_the_data_is_no_end(points, train, tmp_path):
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "link").symlink_to(tmp_path / "nothing")
+    assert read(train(points(data_dir=str(tmp_path / "data"))), "run.json")["data"]["files"] == 1
+
+
 def test_an_experiment_from_another_has_its_params_but_for_the_settings(trained, train, tmp_path):
     source, target = trained(tmp_path / "source"), tmp_path / "new" / "target"
     before = contents(source)
@@ -573,6 +697,16 @@ def test_evaluation_leaves_scores_and_a_line_for_each_example(trained, script, t
     new = {"metrics_test_best.json", "predictions_test.csv", "evaluate.log"}
     assert after.keys() - before.keys() == new
     assert all(after[name] == before[name] for name in before if name != "run.json")
+
+
+def test_evaluation_uses_the_params_of_the_run_and_says_if_the_file_has_others(points, train, script):
+    folder = train(points(max_eval_batches=2, device="cpu"))
+    values = read(folder, "params.json") | {"max_eval_batches": 1, "num_epochs": 7, "device": "auto"}
+    (folder / "params.json").write_text(json.dumps(values))
+    done = script("evaluate", "--model_dir", folder, "--split", "val")
+    assert done.status == 0, done.stderr
+    assert "params.json now has another max_eval_batches, num_epochs\n" in done.stdout
+    assert read(folder, "metrics_val_best.json") == read(folder, "metrics_val_best_weights.json")
 
 
 def test_scores_of_a_best_checkpoint_that_is_no_longer_the_best_are_gone(points, train, script):
@@ -643,6 +777,47 @@ def fetch_dataloader(types, data_dir, params, fetch=fetch_dataloader):
     done = script("evaluate", "--model_dir", folder, "--split", "train", path=path)
     assert done.status == 0, done.stderr
     assert all(line["file"] == line["label"] for line in csv.DictReader((folder / "predictions_train.csv").open()))
+
+
+@pytest.fixture
+def drawing(variant):
+    """The folder of a task whose data set draws numbers for each item of val and test, in as many workers as asked."""
+    loader = """
+from torch.utils.data import DataLoader, Dataset
+import random
+import numpy as np
+import torch
+
+class Noisy(Dataset):
+    def __init__(self, split):
+        self.inputs, self.labels = points(split)
+
+    def __len__(self):
+        return len(self.labels)
+
+    def __getitem__(self, index):
+        noise = torch.randn(2) + np.random.normal() + random.gauss(0, 1)
+        return torch.from_numpy(self.inputs[index]) + noise, self.labels[index]
+
+def fetch_dataloader(types, data_dir, params, fetch=fetch_dataloader):
+    loaders = fetch(types, data_dir, params)
+    for split in set(types) - {"train"}:
+        loaders[split] = DataLoader(Noisy(split), params.batch_size, num_workers=params.num_workers)
+        loaders[split].names = points(split)[1].tolist()  # so that each name is the label
+    return loaders
+"""
+    return variant("drawing", data_loader=loader)
+
+
+def test_scores_do_not_depend_on_the_number_of_workers(points, train, script, drawing):
+    folders = [train(points(f"{n}", task="drawing", num_workers=n, batch_size=13), path=drawing) for n in range(3)]
+    for folder in folders:
+        done = script("evaluate", "--model_dir", folder, path=drawing)
+        assert done.status == 0, done.stderr
+        assert all(line["file"] == line["label"] for line in csv.DictReader((folder / "predictions_test.csv").open()))
+    assert history(folders[0]) == history(folders[1]) == history(folders[2])
+    tables = [(folder / "predictions_test.csv").read_text() for folder in folders]
+    assert tables[0] == tables[1] == tables[2]
 
 
 def test_on_few_batches_there_are_as_few_lines(points, variant, train, script):

@@ -4,7 +4,7 @@ import numpy as np
 from torch import Tensor, nn
 from torch.nn import functional
 
-from engine.hyperparameters import Key, checked
+from engine.hyperparameters import Key
 from utils import Params
 
 
@@ -13,7 +13,7 @@ class Net(nn.Module):
 
     def __init__(self, params: Params) -> None:
         super().__init__()
-        self.layers = NETS[checked(NET, params.net, "params.json")]()
+        self.layers = NETS[params.option(NET)]()
 
     def forward(self, images: Tensor) -> Tensor:
         """One layer after the other."""

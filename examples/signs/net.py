@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor, nn
 
-from engine.hyperparameters import Key, checked
+from engine.hyperparameters import Key
 from utils import Params
 
 
@@ -15,7 +15,7 @@ class Net(nn.Module):
 
     def __init__(self, params: Params) -> None:
         super().__init__()
-        self.layers = NETS[checked(NET, params.net, "params.json")](params)
+        self.layers = NETS[params.option(NET)](params)
 
     def forward(self, images: Tensor) -> Tensor:
         """One layer after the other."""
