@@ -13,6 +13,7 @@ from engine.errors import UserError, did_you_mean, nearest
 from engine.files import read_json, replacing, without_nan, write_json
 from engine.hyperparameters import KEYS, Params, Values, load_params, parse_setting
 from engine.provenance import data_fingerprint, describe_data
+from engine.records import latest_record
 from engine.status import Status
 
 CANNOT_MATTER = {"num_workers", "device", "save_summary_steps", "save_steps", "data_dir", "init_from"}
@@ -206,8 +207,7 @@ class Experiment:
 
     def latest_record(self) -> Values:
         """What is on record of the latest time that the run was begun or gone on with, or nothing."""
-        first = self.run()
-        return [first, *first.get("continued", [])][-1]
+        return latest_record(self.run())
 
     def begin(self, record: Values, learned: Values) -> None:
         """Record where the results come from, a continuation beside the first, and what was learned from the data."""
