@@ -61,17 +61,27 @@ import traceback
 import torch
 from torch import nn
 
-from engine.checkpoint import load_weights, read_checkpoint
-from engine.data import TensorBatches
-from engine.device import Device, choose_device
-from engine.explanations import label_errors_explained, torch_errors_explained
-from engine.feed import SamePass
-from engine.metrics import Scores
+from engine.comparison import summarize
+from engine.data import SamePass, TensorBatches
 from engine.nested import as_pair
-from engine.predictions import Predictions, default_predict
-from engine.statistics import summarize
-from engine.task import Task, fetch_batches, load_task
-from engine.tracking import TerminalLog, release_log, score_line, set_logger
+from engine.training import (
+    Device,
+    Predictions,
+    Scores,
+    Task,
+    TerminalLog,
+    choose_device,
+    default_predict,
+    fetch_batches,
+    label_errors_explained,
+    load_task,
+    load_weights,
+    read_checkpoint,
+    release_log,
+    score_line,
+    set_logger,
+    torch_errors_explained,
+)
 
 
 def forward(task: Task, model: nn.Module, batch: Any, params: Params) -> tuple[Any, Any, Any]:

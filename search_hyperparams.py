@@ -18,24 +18,16 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from shlex import join, quote
 
-from engine.comparison import group_entries, read_entries
+from engine.comparison import group_entries, make_table, read_entries, terminal_text
 from engine.errors import UserError, run
-from engine.experiment import Experiment
+from engine.experiment import Experiment, Occupied, Pruned, Stopped, StopRequest, alone
 from engine.files import replacing, write_json
 from engine.hyperparameters import Values, load_params
-from engine.layout import terminal_text
-from engine.live_table import LiveTable
-from engine.outcomes import ENDED
-from engine.space import Search, read_search
-from engine.status import Occupied, alone
-from engine.stopping import Pruned, Stopped, StopRequest
-from engine.table import make_table
-from engine.trials import Trial, Trials
-from engine.workers import Workers
+from engine.search import ENDED, LiveTable, Search, Trial, Trials, Workers, read_search
 
 # What a trial imports sooner or later: torch, what its first optimizer needs, TensorBoard with its pictures, and ours.
 TORCHS = ("torch", "torch._dynamo", "torch.utils.tensorboard", "tensorboard.plugins.hparams.api_pb2")
-OURS = ("PIL.PngImagePlugin", "filelock", "train", "engine.pruning", "search_hyperparams")
+OURS = ("PIL.PngImagePlugin", "filelock", "train", "engine.search.pruning", "search_hyperparams")
 KILLED = ("SIGKILL", "SIGTERM", "SIGINT")  # from outside; other signals are crashes
 
 
@@ -85,7 +77,7 @@ def plan(trials: Trials) -> None:
     if search.method == "grid":
         configurations = search.grid()
     else:
-        from engine.sampling import random_draws
+        from engine.search.sampling import random_draws
 
         configurations = random_draws(search)
     for number, values in enumerate(itertools.islice(configurations, search.num_trials)):
@@ -94,7 +86,7 @@ def plan(trials: Trials) -> None:
 
 def ask(trials: Trials) -> bool:
     """Have TPE suggest a configuration that is not there yet, from all that is known; returns whether there is one."""
-    from engine.sampling import guided_draws
+    from engine.search.sampling import guided_draws
 
     search, evidence = trials.search, trials.evidence()
     count = len(evidence)
@@ -159,7 +151,7 @@ def note_end(trial: Trial, status: int) -> None:
 def train_trial(folder: Path, data_dir: str | None, pruning: str, seed: int | None) -> None:
     """What a worker does: `train.py` on the folder of a trial, with the pruner as its hook and without a test split."""
     import train
-    from engine.task import withheld
+    from engine.training import withheld
 
     experiment = Experiment(folder)
     sys.argv = train_command(folder, data_dir)[1:]
@@ -184,7 +176,7 @@ def hook(experiment: Experiment, pruning: str, seed: int | None) -> Callable[[in
     """What the training loop is to call after each epoch; None where nothing is pruned."""
     if pruning == "none":
         return None
-    from engine.pruning import make_pruner
+    from engine.search.pruning import make_pruner
 
     return make_pruner(experiment, pruning, seed)
 

@@ -18,12 +18,23 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from shlex import quote
 
-from engine.comparison import Entry, Group, group_entries, read_entries
-from engine.difference import difference, find_entry
+from engine.comparison import (
+    Entry,
+    Group,
+    Table,
+    csv_text,
+    difference_between,
+    find_entry,
+    group_entries,
+    json_text,
+    latex,
+    make_table,
+    markdown,
+    read_entries,
+    terminal_text,
+)
 from engine.errors import DiskError, UserError, run
 from engine.files import replacing
-from engine.layout import csv_text, json_text, latex, markdown, terminal_text
-from engine.table import Table, make_table
 
 FORMATS = ("table", "markdown", "csv", "json", "latex")
 
@@ -105,7 +116,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parse_arguments(arguments)
     parent = Path(options.parent_dir)
     if options.diff:
-        show(difference(*(find_entry(parent, name) for name in options.diff)))
+        show(difference_between(*(find_entry(parent, name) for name in options.diff)))
         return
     entries = find_entries(parent)
     if options.report:

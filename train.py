@@ -48,18 +48,34 @@ from pathlib import Path
 from torch import nn
 from torch.optim import Optimizer
 
-from engine.checkpoint import drop_previous, last_checkpoint, load_weights, read_checkpoint
-from engine.device import Device, choose_device
-from engine.explanations import torch_errors_explained
-from engine.feed import Feed, SamePass
-from engine.metrics import Scores
-from engine.monitoring import Watch, expected_mode
-from engine.optimization import Gradients, Schedule, make_optimizer, make_schedule, set_training_mode
+from engine.data import Feed, SamePass
+from engine.experiment import StopRequest
 from engine.randomness import seed_everything, use_deterministic_operations
-from engine.state import State, average_of
-from engine.stopping import StopRequest
-from engine.task import Task, fetch_batches, learned_values, load_task
-from engine.tracking import progress_bar, set_logger
+from engine.training import (
+    Device,
+    Gradients,
+    Schedule,
+    Scores,
+    State,
+    Task,
+    Watch,
+    average_of,
+    choose_device,
+    drop_previous,
+    expected_mode,
+    fetch_batches,
+    last_checkpoint,
+    learned_values,
+    load_task,
+    load_weights,
+    make_optimizer,
+    make_schedule,
+    progress_bar,
+    read_checkpoint,
+    set_logger,
+    set_training_mode,
+    torch_errors_explained,
+)
 from evaluate import evaluate, forward
 
 

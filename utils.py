@@ -6,10 +6,10 @@ from typing import Any
 from torch import nn
 from torch.optim import Optimizer
 
-from engine import tracking
-from engine.checkpoint import load_weights, read_checkpoint, write_checkpoint
+from engine import training
 from engine.files import write_json
 from engine.hyperparameters import Params
+from engine.training import load_weights, read_checkpoint, write_checkpoint
 
 __all__ = ["Params", "RunningAverage", "load_checkpoint", "save_checkpoint", "save_dict_to_json", "set_logger"]
 
@@ -40,8 +40,8 @@ class RunningAverage:
 
 def set_logger(log_path: str) -> None:
     """Log to the terminal and to the file `log_path`, through `logging.info` and the like."""
-    tracking.set_logger(log_path)
-    tracking.release_log()
+    training.set_logger(log_path)
+    training.release_log()
 
 
 def save_dict_to_json(d: dict[str, Any], json_path: str) -> None:

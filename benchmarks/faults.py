@@ -26,11 +26,11 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-from engine.checkpoint import read_checkpoint
 from engine.errors import UserError
 from engine.hyperparameters import KEYS
-from tests import faults, scripts
-from tests.folders import same, same_results
+from engine.training import read_checkpoint
+from tests.support import faults, scripts
+from tests.support.folders import same, same_results
 
 SIGKILL_STATUS = -9
 NOISY = {

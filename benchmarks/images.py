@@ -25,7 +25,7 @@ import torch
 from PIL import Image
 from sklearn.datasets import load_digits
 
-from engine.device import choose_device
+from engine.training import choose_device
 
 PARAMS = {"batch_size": 32, "learning_rate": 1e-3, "dropout_rate": 0.8, "num_channels": 32}
 FAST = {"precision": "auto", "channels_last": True}

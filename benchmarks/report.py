@@ -23,7 +23,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from engine.comparison import read_entries
 from engine.report import write_report
-from tests.browser import Browser, opened, why_no_browser
+from tests.support.browser import Browser, opened, why_no_browser
 
 OPENED = """
 addEventListener("DOMContentLoaded", () => requestAnimationFrame(() => setTimeout(() => {

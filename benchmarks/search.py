@@ -22,10 +22,9 @@ from typing import Any
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from engine.outcomes import Evidence
-from engine.sampling import suggest
-from engine.space import Choice, Range
-from tests.folders import same_results
+from engine.search import Choice, Evidence, Range
+from engine.search.sampling import suggest
+from tests.support.folders import same_results
 
 DIGITS = json.loads((ROOT / "experiments" / "learning_rate" / "params.json").read_text()) | {"num_channels": 8}
 SHORT, LONG = DIGITS | {"num_epochs": 2}, DIGITS | {"num_epochs": 40}

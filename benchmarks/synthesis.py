@@ -53,8 +53,8 @@ def history(best: float) -> list[dict[str, Any]]:
 def make_folders(parent: Path, count: int) -> None:
     """As many experiments, with the files that runs leave and a recorded environment of the usual size."""
     sys.path.insert(0, str(ROOT))
+    from engine.experiment import package_versions
     from engine.hyperparameters import KEYS
-    from engine.provenance import package_versions
 
     defaults = {key.name: key.default for key in KEYS.values()}
     for number in range(count):

@@ -8,12 +8,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from engine.augmentation import Augmentation
-from engine.data import TensorBatches
+from engine.data import Augmentation, ImageFolder, TensorBatches, find_images, read_headers, read_images
 from engine.errors import UserError
 from engine.hyperparameters import Key
-from engine.image_cache import read_headers, read_images
-from engine.image_folder import ImageFolder, find_images
 from utils import Params
 
 SAMPLE = Path("data/digits")
@@ -39,7 +36,7 @@ def fetch_dataloader(types: Sequence[str], data_dir: str | Path, params: Params)
     data_dir = Path(data_dir)
     learning = not hasattr(params, "classes")  # once learned, they are with the experiment and back on params
     if data_dir == SAMPLE and not data_dir.exists():
-        from engine.sample_data import write_digits
+        from engine.data import write_digits
 
         write_digits(data_dir)
     if learning and "train" not in types:

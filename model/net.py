@@ -10,7 +10,7 @@ from torch.nn import functional
 
 from engine.errors import UserError
 from engine.hyperparameters import Key
-from engine.metrics import MacroF1
+from engine.training import MacroF1
 from utils import Params
 
 OPTIONS = (
@@ -93,6 +93,6 @@ def metrics(params: Params) -> dict[str, Any]:
 
 def report(predictions: Any, folder: Path) -> None:
     """The table of classes in the log, and pictures of the confusions and of the worst mistakes in `folder`."""
-    from engine import classification
+    from engine.training import classification
 
     classification.write_report(predictions, folder)

@@ -13,8 +13,8 @@ os.environ.setdefault("PYTORCH_NVML_BASED_CUDA_CHECK", "1")  # to look for a GPU
 import numpy as np
 import pytest
 
-from tests import scripts
-from tests.scripts import Finished
+from tests.support import scripts
+from tests.support.scripts import Finished
 
 
 @pytest.fixture

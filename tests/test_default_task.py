@@ -150,7 +150,9 @@ class TestBatches:
 def digits(tmp_path_factory):
     """Written by two processes at once."""
     folder = tmp_path_factory.mktemp("data") / "digits"
-    code = f"import engine.sample_data, pathlib; engine.sample_data.write_digits(pathlib.Path({str(folder)!r}))"
+    code = (
+        f"import engine.data.sample_data, pathlib; engine.data.sample_data.write_digits(pathlib.Path({str(folder)!r}))"
+    )
     command = [sys.executable, "-c", code]
     processes = [subprocess.Popen(command, cwd=REPOSITORY, stderr=subprocess.PIPE) for _ in range(2)]
     assert [process.communicate(timeout=60)[1] for process in processes] == [b"", b""]
@@ -268,7 +270,7 @@ class TestReport:
         assert rows["mean"] == ["0.889", "0.833", "0.822", "5"]
 
     def test_mistakes_are_shown_surest_first_with_their_images(self):
-        from engine.classification import mistakes_figure
+        from engine.training.classification import mistakes_figure
 
         first, second = mistakes_figure(self.predictions([1, 1, 2, 0, 2])).axes
         assert first.get_title() == "true bee $^$\npredicted cow\n90% sure"
@@ -276,7 +278,7 @@ class TestReport:
         assert [int(axes.images[0].get_array().max()) for axes in (first, second)] == [225, 125]
 
     def test_confusions_are_counted_by_true_class_in_rows(self):
-        from engine.classification import confusion_figure
+        from engine.training.classification import confusion_figure
 
         figure = confusion_figure(np.array([[3, 1], [0, 4]]), ["a", "b"], "val")
         counts = {text.get_position(): text.get_text() for text in figure.axes[0].texts}
@@ -284,7 +286,7 @@ class TestReport:
         assert figure.axes[0].get_title() == "val: 7 of 8 right"
 
     def test_no_mistakes_are_said_so(self, tmp_path):
-        from engine.classification import mistakes_figure
+        from engine.training.classification import mistakes_figure
 
         figure = mistakes_figure(self.predictions([0, 1, 2, 0, 1]))
         assert figure.texts[0].get_text() == "test: no mistakes in 5 images"

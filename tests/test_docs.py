@@ -9,8 +9,8 @@ import sys
 import pytest
 
 from engine.hyperparameters import KEYS, KIND_NAMES
-from engine.space import read_search
-from tests.scripts import ROOT
+from engine.search.space import read_search
+from tests.support.scripts import ROOT
 
 PARTS = ("docs", "examples", "benchmarks")
 README = (ROOT / "README.md").read_text()

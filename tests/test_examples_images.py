@@ -33,9 +33,9 @@ import examples.signs.data_loader
 import examples.signs.net
 import examples.transfer.data_loader
 import examples.transfer.net
-from engine.data import TensorBatches
+from engine.data.batches import TensorBatches
+from engine.data.feed import Feed
 from engine.errors import UserError
-from engine.feed import Feed
 
 ALL = ("train", "val", "test")
 BRIEF = {"num_epochs": 1, "max_train_batches": 2, "max_eval_batches": 1, "batch_size": 4, "save_summary_steps": 1}

@@ -14,19 +14,19 @@ import torch
 from torch import nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
-from tests import faults
-from tests.folders import checkpoint, contents, history, read, same_results
-from tests.scripts import ROOT
+from tests.support import faults
+from tests.support.folders import checkpoint, contents, history, read, same_results
+from tests.support.scripts import ROOT
 
 NER = ROOT / "examples" / "ner"
 if not NER.is_dir():
     pytest.skip("the example is not there", allow_module_level=True)
 
 import evaluate
-from engine.device import Device
 from engine.errors import UserError
-from engine.experiment import Experiment
-from engine.task import fetch_batches, load_task
+from engine.experiment.folder import Experiment
+from engine.training.device import Device
+from engine.training.task import fetch_batches, load_task
 from examples.ner import build_dataset, build_vocab, data_loader
 from examples.ner.data_loader import NO_LABEL, SimilarLengths, fetch_dataloader
 from examples.ner.net import EntityF1, Net, accuracy, loss_fn, predict

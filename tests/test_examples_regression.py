@@ -9,8 +9,8 @@ import pytest
 import torch
 from sklearn.datasets import load_diabetes
 
-from tests.folders import checkpoint, history, read
-from tests.scripts import ROOT
+from tests.support.folders import checkpoint, history, read
+from tests.support.scripts import ROOT
 
 REGRESSION = ROOT / "examples" / "regression"
 if not REGRESSION.is_dir():

@@ -12,7 +12,7 @@ from torch import nn
 from torch.autograd import Variable
 
 from engine.hyperparameters import KEYS
-from tests.scripts import ROOT
+from tests.support.scripts import ROOT
 
 path = ROOT / "docs" / "from-the-tutorials.md"
 if not path.is_file():

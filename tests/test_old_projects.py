@@ -13,8 +13,8 @@ import torch
 from torch import nn
 
 import utils
-from tests.folders import checkpoint, contents, history, read, same, same_results
-from tests.scripts import ROOT
+from tests.support.folders import checkpoint, contents, history, read, same, same_results
+from tests.support.scripts import ROOT
 
 PARAMS = {  # as such files were written in 2018
     "learning_rate": 1e-2,
@@ -78,7 +78,7 @@ def test_the_number_of_workers_does_not_show(trained_with, script):
 
 
 def test_the_pictures_are_augmented_anew_in_each_epoch(trained_with, squares):
-    from engine.feed import Feed
+    from engine.data.feed import Feed
     from tests.projects.old_vision.data_loader import fetch_dataloader
 
     folder = trained_with("any", num_epochs=1)

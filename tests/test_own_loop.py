@@ -10,8 +10,8 @@ import shutil
 import pytest
 import torch
 
-from tests import scripts
-from tests.folders import checkpoint, history, read, same, same_results
+from tests.support import scripts
+from tests.support.folders import checkpoint, history, read, same, same_results
 
 path = scripts.ROOT / "docs" / "your-own-loop.md"
 if not path.is_file():
@@ -101,7 +101,7 @@ def test_the_losses_and_the_score_of_a_gan_are_logged_and_it_is_evaluated(train,
 
 def kill_after(steps):
     """Arrange for the process to be gone, without a word, once it has taken so many steps."""
-    from engine.monitoring import Watch
+    from engine.training.monitoring import Watch
 
     after_step = Watch.after_step
 

@@ -11,15 +11,15 @@ import torch
 import evaluate
 import synthesize_results
 import train
-from engine.device import Device
 from engine.errors import UserError
-from engine.experiment import Experiment
-from engine.metrics import Scores
-from engine.predictions import Predictions
-from engine.task import fetch_batches, load_task
-from tests.folders import checkpoint, history, read, same
+from engine.experiment.folder import Experiment
+from engine.training.device import Device
+from engine.training.metrics import Scores
+from engine.training.predictions import Predictions
+from engine.training.task import fetch_batches, load_task
 from tests.projects.distillation.net import divergence
 from tests.projects.segmentation.data_loader import IGNORED
+from tests.support.folders import checkpoint, history, read, same
 
 PROJECTS = {
     "segmentation": {"num_channels": 8, "learning_rate": 0.02, "num_epochs": 16, "monitor": "dice", "mode": "max"},

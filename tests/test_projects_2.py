@@ -12,8 +12,6 @@ from torch import nn
 
 from engine.hyperparameters import Params, load_params
 from engine.randomness import seed_everything
-from tests import faults, scripts
-from tests.folders import checkpoint, history, read, same, same_results
 from tests.projects.autoencoder.data_loader import curves
 from tests.projects.bert_like.data_loader import sentences
 from tests.projects.bert_like.net import Net as Transformer
@@ -22,6 +20,8 @@ from tests.projects.old_text.data_loader import DataLoader as OldDataLoader
 from tests.projects.old_text.net import Net as OldNet
 from tests.projects.old_text.net import loss_fn as old_loss_fn
 from tests.projects.rmse_regression.data_loader import Houses
+from tests.support import faults, scripts
+from tests.support.folders import checkpoint, history, read, same, same_results
 
 PARAMS = {
     "dict_batches": {"batch_size": 16, "learning_rate": 0.03},

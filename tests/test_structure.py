@@ -2,7 +2,6 @@
 
 import ast
 import os
-import re
 import shutil
 import subprocess
 import sys
@@ -10,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.scripts import ROOT
+from tests.support.scripts import ROOT
 
 NAMES = ("train", "evaluate", "predict", "search_hyperparams", "synthesize_results")
 SCRIPTS = [ROOT / f"{name}.py" for name in NAMES if (ROOT / f"{name}.py").is_file()]
@@ -20,14 +19,21 @@ is_shipped = loading.is_file() and loading.read_text(encoding="utf-8").startswit
 ZONES = ["engine", "examples", *(["model"] if is_shipped else [])]
 MODULES = [*SCRIPTS, ROOT / "utils.py", *(path for zone in ZONES for path in sorted((ROOT / zone).rglob("*.py")))]
 SCRIPT_OF_SCRIPT = {"train": {"evaluate"}, "search_hyperparams": {"train"}}
-FOLDERS = ["errors", "experiment", "files", "hyperparameters", "provenance", "status", "stopping", "system"]
-SYNTHESIS = ["comparison", "difference", "layout", "ranking", "records", "report", "revisions", "statistics", "table"]
-SEARCH = ["live_table", "outcomes", "pruning", "sampling", "seeds", "space", "trials", "workers"]
-TORCHLESS = [*FOLDERS, *SYNTHESIS, *SEARCH]
+GROUND = {"errors", "files", "hyperparameters", "nested", "randomness", "seeds", "system"}
+ROOMS = {  # which other rooms a room may import; any of them the ground, which imports itself alone
+    "data": set(),
+    "experiment": set(),
+    "training": {"data", "experiment"},
+    "search": {"data", "experiment"},
+    "comparison": {"experiment"},
+    "report": {"experiment", "comparison"},
+}
+LIGHT = ["errors", "files", "hyperparameters", "seeds", "system", "experiment", "search", "comparison", "report"]
+BY_NAME = {"engine.search.pruning", "engine.search.sampling", "engine.training.classification"}  # slow to import
 
 
 def name_of(path):
-    """`engine.feed` for engine/feed.py."""
+    """`engine.data.feed` for engine/data/feed.py."""
     parts = path.relative_to(ROOT).with_suffix("").parts
     return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
@@ -51,13 +57,24 @@ def allowed(name, other):
     """Whether the module `name` may import the module `other`."""
     zone, target = name.split(".")[0], other.split(".")[0]
     if zone == "engine":
-        return target == "engine"
+        return target == "engine" and (room_of(other) in (None, room_of(name)) or reaches(room_of(name), other))
     if zone in ("model", "examples"):
         package = name.split(".")[: 1 if zone == "model" else 2]
         return target in ("engine", "utils") or other.split(".")[: len(package)] == package
     if zone == "utils":
         return target == "engine"
     return target in ("engine", "utils") or target in SCRIPT_OF_SCRIPT.get(zone, ())
+
+
+def room_of(name):
+    """`data` for engine.data.feed; None for the ground."""
+    room = name.split(".")[1:2]
+    return room[0] if room and room[0] in ROOMS else None
+
+
+def reaches(room, other):
+    """Whether a module of the room `room`, or of the ground where that is None, may import `other` of another room."""
+    return room is not None and room_of(other) in ROOMS[room]
 
 
 @pytest.mark.parametrize("name", OWN)
@@ -85,11 +102,28 @@ def test_each_module_opens_with_what_it_is_for(name):
     assert len(sentence.split()) >= 3
 
 
-def test_the_engine_opens_with_a_table_of_its_modules_each_named_once():
-    contents = ast.get_docstring(ast.parse((ROOT / "engine" / "__init__.py").read_text(encoding="utf-8")))
-    there = {name.split(".")[1] for name in OWN if name.startswith("engine.")}
-    assert sorted(re.findall(r"`(\w+)`", contents)) == sorted(there)
-    assert len(contents.splitlines()) <= 30
+def test_the_engine_is_the_ground_and_the_rooms():
+    there = [
+        path for path in (ROOT / "engine").iterdir() if path.name not in ("__pycache__", "__init__.py", "README.md")
+    ]
+    assert {path.stem for path in there if path.is_file()} == GROUND
+    assert {path.name for path in there if path.is_dir()} == ROOMS.keys()
+
+
+@pytest.mark.parametrize("name", OWN)
+def test_a_room_is_entered_by_its_door(name):
+    doors = {f"engine.{room}" for room in ROOMS}
+    inside = f"engine.{room_of(name)}."
+    past = [other for other in IMPORTS[name] if other.rpartition(".")[0] in doors and not other.startswith(inside)]
+    assert set(past) <= BY_NAME
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_a_door_says_what_it_hands_out(room):
+    names = ast.parse(OWN[f"engine.{room}"].read_text(encoding="utf-8"))
+    handed = {a.asname or a.name for node in names.body if isinstance(node, ast.ImportFrom) for a in node.names}
+    stated = [node.value for node in names.body if isinstance(node, ast.Assign) and node.targets[0].id == "__all__"]
+    assert room == "report" or {element.value for element in stated[0].elts} == handed
 
 
 def python(*words, cwd=ROOT):
@@ -122,7 +156,7 @@ def test_an_error_in_the_params_never_imports_torch(script, text, tmp_path):
     assert done.stderr.count("\n") == 1
 
 
-@pytest.mark.parametrize("module", TORCHLESS)
+@pytest.mark.parametrize("module", LIGHT)
 def test_what_reads_experiment_folders_never_imports_torch(module):
     done = python(f"import engine.{module}")
     assert done.returncode == 0, done.stderr

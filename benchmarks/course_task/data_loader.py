@@ -2,11 +2,8 @@
 
 from pathlib import Path
 
-from engine.augmentation import Augmentation
-from engine.data import TensorBatches
+from engine.data import Augmentation, TensorBatches, find_images, read_images
 from engine.hyperparameters import Params
-from engine.image_cache import read_images
-from engine.image_folder import find_images
 
 
 def fetch_dataloader(types: list[str], data_dir: str, params: Params) -> dict[str, TensorBatches]:

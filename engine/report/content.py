@@ -7,14 +7,12 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from engine.comparison import Entry, Group, group_entries
+from engine.comparison import Entry, Group, group_entries, plural, repeated_axes
 from engine.hyperparameters import Values
-from engine.ranking import repeated_axes
 from engine.report.facts import Facts, add_pictures, described, instant, looks, number, read_facts, sources
 from engine.report.origins import letters_of, warnings_about
 from engine.report.rows import NOT_BEGUN, Column, best_of, make_columns, make_rows, spread
 from engine.report.search import NO_STUDIES, monitored, score, studies
-from engine.table import plural
 
 MOST_PICTURE_BYTES = 12_000_000
 PICKED_FIRST = 3

@@ -10,8 +10,8 @@ from datetime import datetime
 from typing import Any, TypeVar
 
 from engine.comparison import LARGEST, Entry
+from engine.experiment import read_object, read_rows
 from engine.hyperparameters import Values
-from engine.records import read_object, read_rows
 
 Content = TypeVar("Content")
 LONGEST_TEXT = 200_000  # characters of one patch or file

@@ -4,8 +4,8 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+from engine.experiment import describe_data
 from engine.hyperparameters import Values
-from engine.provenance import describe_data
 from engine.report.facts import Facts, origin
 
 MOST_NAMES = 6  # of one variant

@@ -7,12 +7,10 @@ from dataclasses import asdict
 from statistics import fmean
 from typing import Any, NamedTuple
 
-from engine.comparison import Entry, Group, direction
+from engine.comparison import Entry, Group, direction, measure, repeated_axes, summarize, verdicts
 from engine.hyperparameters import Values
-from engine.ranking import measure, repeated_axes, verdicts
 from engine.report.facts import number
 from engine.report.search import varied_params
-from engine.statistics import summarize
 
 NOT_BEGUN = "not begun"
 

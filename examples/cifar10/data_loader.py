@@ -7,11 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from engine.augmentation import Augmentation
-from engine.data import TensorBatches
-from engine.explanations import download_errors_explained
-from engine.image_cache import read_images
-from engine.image_folder import find_images
+from engine.data import Augmentation, TensorBatches, find_images, read_images
+from engine.training import download_errors_explained
 from utils import Params
 
 GREY = [127.5] * 3  # subtracted from the pixels, then what they are divided by: they become numbers from -1 to 1

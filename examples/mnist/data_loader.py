@@ -5,9 +5,8 @@ from pathlib import Path
 
 import numpy as np
 
-from engine.augmentation import Augmentation
-from engine.data import TensorBatches
-from engine.explanations import download_errors_explained
+from engine.data import Augmentation, TensorBatches
+from engine.training import download_errors_explained
 from utils import Params
 
 GREY = [127.5]  # subtracted from the pixels, then what they are divided by: they become numbers from -1 to 1

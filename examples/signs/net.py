@@ -92,6 +92,6 @@ metrics = {"accuracy": accuracy}
 
 def report(predictions: Any, folder: Path) -> None:
     """A table of the classes in the log, and pictures of the confusions and of the worst mistakes in `folder`."""
-    from engine import classification
+    from engine.training import classification
 
     classification.write_report(predictions, folder)

@@ -3,10 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from engine.augmentation import Augmentation
-from engine.data import TensorBatches
-from engine.image_cache import read_images
-from engine.image_folder import find_images
+from engine.data import Augmentation, TensorBatches, find_images, read_images
 from utils import Params
 
 MEAN, STD = [123.675, 116.28, 103.53], [58.395, 57.12, 57.375]  # of ImageNet, as torchvision's weights want them

@@ -10,7 +10,7 @@ from torch.nn import functional
 from torch.optim import Optimizer
 from torchvision.models import ResNet18_Weights, resnet18
 
-from engine.explanations import download_errors_explained
+from engine.training import download_errors_explained
 from utils import Params
 
 WEIGHTS = ResNet18_Weights.IMAGENET1K_V1
@@ -64,6 +64,6 @@ metrics = {"accuracy": accuracy}
 
 def report(predictions: Any, folder: Path) -> None:
     """A table of the classes in the log, and pictures of the confusions and of the worst mistakes in `folder`."""
-    from engine import classification
+    from engine.training import classification
 
     classification.write_report(predictions, folder)

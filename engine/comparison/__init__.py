@@ -1,0 +1,49 @@
+"""Experiments side by side: folders become rows, rows that differ only in the seed a group, groups a table.
+
+Only what lies in folders enters; nothing here imports torch, or changes a folder. Stands on `experiment`.
+"""
+
+from engine.comparison.difference import difference_between, find_entry
+from engine.comparison.groups import (
+    AXES,
+    HOW_IT_RUNS,
+    LARGEST,
+    Entry,
+    Group,
+    choose_entries,
+    differing,
+    direction,
+    group_entries,
+    read_entries,
+)
+from engine.comparison.layout import csv_text, json_text, latex, markdown, terminal_text
+from engine.comparison.ranking import measure, repeated_axes, verdicts
+from engine.comparison.statistics import summarize
+from engine.comparison.table import Table, make_table, plural
+
+__all__ = [
+    "AXES",
+    "HOW_IT_RUNS",
+    "LARGEST",
+    "Entry",
+    "Group",
+    "Table",
+    "choose_entries",
+    "csv_text",
+    "difference_between",
+    "differing",
+    "direction",
+    "find_entry",
+    "group_entries",
+    "json_text",
+    "latex",
+    "make_table",
+    "markdown",
+    "measure",
+    "plural",
+    "read_entries",
+    "repeated_axes",
+    "summarize",
+    "terminal_text",
+    "verdicts",
+]

@@ -1,0 +1,275 @@
+"""The columns of a comparison: what is told of each row, as values to compute with and as texts to read."""
+
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from engine.comparison.groups import AXES, HOW_IT_RUNS, Group, differing
+from engine.comparison.ranking import Metric, measure, most_watched, repeated_axes, verdicts
+from engine.comparison.statistics import FEWEST, Summary
+from engine.comparison.wording import amount, duration, number_format, param_text, span, spread_text
+from engine.errors import UserError, did_you_mean
+
+METRICS_FIRST = ("val ", "test ", "")
+QUANTITIES: list[tuple[str, str, Callable[[float], str], int, str]] = [
+    ("time", "seconds", duration, 30, "min"),
+    ("examples/s", "examples_per_second", amount, 20, "max"),
+    ("weights", "parameters", amount, 10, "min"),
+]
+FIXED = {"experiment", "seeds", "folds", "runs", "state", "remark", "weights", "time", "seconds", "epochs", "p"}
+
+
+@dataclass(slots=True)
+class Column:
+    """A column. Without texts it is for programs alone; where the terminal is narrow, the least important ones go."""
+
+    name: str
+    values: list[Any]  # None where there is nothing
+    texts: list[str] = field(default_factory=list)
+    importance: int = 0
+    for_programs: bool = True
+    best: set[int] = field(default_factory=set)  # rows to be marked
+    mode: str = "min"  # `max` if the largest comes first when rows are sorted by it
+
+    def ordered(self, rows: Sequence[int]) -> "Column":
+        """The same column with its rows in another order."""
+        return replace(
+            self,
+            values=[self.values[row] for row in rows],
+            texts=[self.texts[row] for row in rows] if self.texts else [],
+            best={place for place, row in enumerate(rows) if row in self.best},
+        )
+
+
+@dataclass(slots=True)
+class Table:
+    """The rows of a comparison, the best first, and what is to be said below them."""
+
+    groups: list[Group]
+    columns: list[Column]
+    notes: list[tuple[str, str]]  # each with the column that it explains; "" if it matters in any case
+
+
+def make_table(groups: Sequence[Group], sort: str | None = None, asked_for: Sequence[str] = ()) -> Table:
+    """The table of some groups, sorted by the column `sort`, or by the score that most experiments watch.
+
+    Of the hyperparameters it has those that differ, and those that are `asked_for`.
+    """
+    metrics = [*measure(groups, "val"), *measure(groups, "test")]
+    compared = _metric_called(sort, metrics) or most_watched(groups, metrics)
+    axes = repeated_axes(groups)
+    others = [metric for metric in metrics if metric is not compared]
+    columns = [
+        *_identity(groups, compared, axes),
+        *_hyperparameters(groups, axes, asked_for),
+        *(_judged_scores(groups, compared, axes) if compared else []),
+        *(column for metric in others for column in _scores(groups, metric, 50 if metric.split == "val" else 60)),
+        *_circumstances(groups),
+    ]
+    by = find_column(columns, sort or (compared.title if compared else "experiment"), METRICS_FIRST)
+    rows = sorted(range(len(groups)), key=lambda row: _sort_key(by.values[row], by.mode))
+    tested = any(p is not None for column in columns if column.name == "p" for p in column.values)
+    notes = [*_explanations(groups, compared, axes, tested), *(("", warning) for warning in _warnings(groups))]
+    return Table([groups[row] for row in rows], [column.ordered(rows) for column in columns], notes)
+
+
+# Columns
+
+
+def _identity(groups: Sequence[Group], compared: Metric | None, axes: Sequence[str]) -> Iterator[Column]:
+    """Names, and how many runs a row stands for."""
+    names = [group.name for group in groups]
+    yield Column("experiment", names, names, 100)
+    if axes:
+        all_runs = [len(group.entries) for group in groups]
+        samples = compared.samples if compared else [{} for _ in groups]
+        counts = [len(sample) or _scored(group) for sample, group in zip(samples, groups, strict=True)]
+        texts = [f"{n}" if of in (1, n) else f"{n} of {of}" for n, of in zip(counts, all_runs, strict=True)]
+        yield Column(plural(axes), counts, texts, 80)
+
+
+def _scored(group: Group) -> int:
+    """How many runs have any score."""
+    return sum(bool(entry.val) for entry in group.counted)
+
+
+def _hyperparameters(groups: Sequence[Group], axes: Sequence[str], asked_for: Sequence[str]) -> Iterator[Column]:
+    """Those that differ and those that are asked for, as far as results may depend on them."""
+    params = [group.params for group in groups]
+    differ = [key for key in differing(params) if key not in HOW_IT_RUNS and not (axes and key in AXES)]
+    for key in dict.fromkeys([*differ, *(name for name in asked_for if any(name in values for values in params))]):
+        values = [one.get(key) for one in params]
+        yield Column(f"params {key}" if key in FIXED else key, values, [param_text(value) for value in values], 70)
+
+
+def _judged_scores(groups: Sequence[Group], metric: Metric, axes: Sequence[str]) -> Iterator[Column]:
+    """The score that rows are compared by; where runs are repeated, its interval and the verdict on each row too."""
+    yield from _scores(groups, metric, 99)
+    if not axes:
+        return
+    lows = [summary.low if summary else None for summary in metric.summaries]
+    highs = [summary.high if summary else None for summary in metric.summaries]
+    style = number_format(metric.means)
+    ends = list(zip(lows, highs, strict=True))
+    texts = ["" if low is None else f"{low:{style}} to {high:{style}}" for low, high in ends]
+    yield Column("95 % interval", [list(pair) for pair in ends], texts, 65, for_programs=False)
+    yield Column(f"{metric.title} low", lows)
+    yield Column(f"{metric.title} high", highs)
+    judged = verdicts(groups, metric, plural(axes).removesuffix("s"))
+    texts, p_values = [verdict.text for verdict in judged], [verdict.p for verdict in judged]
+    yield Column("vs best", texts, texts, 60 if p_values.count(None) == len(p_values) else 75)
+    yield Column("p", p_values)
+
+
+def _scores(groups: Sequence[Group], metric: Metric, importance: int) -> Iterator[Column]:
+    """The means of a metric with their deviations."""
+    style = number_format(metric.means)
+    texts = [_score_text(*pair, style) for pair in zip(metric.summaries, groups, strict=True)]
+    yield Column(metric.title, metric.means, texts, importance, best=metric.best, mode=metric.mode or "max")
+    deviations = [summary.deviation if summary else None for summary in metric.summaries]
+    if any(deviation is not None for deviation in deviations):
+        yield Column(f"{metric.title} std", deviations)
+
+
+def _score_text(summary: Summary | None, group: Group, style: str) -> str:
+    if summary is None:
+        return ""
+    spread = "" if summary.deviation is None else f" ± {spread_text(summary.deviation, style)}"
+    count = "" if summary.count == len(group.counted) else f" (n = {summary.count})"
+    return f"{summary.mean:{style}}{spread}{count}"
+
+
+def _circumstances(groups: Sequence[Group]) -> Iterator[Column]:
+    """How the runs went: how far, how long, how fast, how it ended."""
+    best_epochs = [_known(group, "best_epoch") for group in groups]
+    yield Column("best epoch", [_mean(epochs) for epochs in best_epochs], [span(epochs) for epochs in best_epochs], 40)
+    yield Column("epochs", [_mean(_known(group, "epochs")) for group in groups])
+    for name, field_name, wording, importance, mode in QUANTITIES:
+        means = [_mean(_known(group, field_name)) for group in groups]
+        texts = ["" if mean is None else wording(mean) for mean in means]
+        yield Column(name, means, texts, importance, for_programs=name != "time", mode=mode)
+    yield Column("seconds", [_mean(_known(group, "seconds")) for group in groups])
+    states = [_state(group) for group in groups]
+    finished = {entry.state for group in groups for entry in group.entries} == {"finished"}
+    texts = [_state_text(*pair) for pair in zip(groups, states, strict=True)]
+    yield Column("state", states, texts, 38 if finished else 90)
+    remarks = [_remark(group) for group in groups]
+    if any(remarks):
+        yield Column("remark", remarks, remarks, 35)
+
+
+def _known(group: Group, attribute: str) -> list[Any]:
+    values = [getattr(entry, attribute) for entry in group.counted]
+    return [value for value in values if value is not None]
+
+
+def _mean(values: Sequence[float]) -> float | None:
+    if len(set(values)) < 2:
+        return values[0] if values else None
+    return sum(values) / len(values)
+
+
+def _state(group: Group) -> str:
+    """The state of a run, or how many runs are in which."""
+    counts = Counter(entry.state or ("" if entry.has_run else "not run") for entry in group.entries)
+    return next(iter(counts)) if len(counts) == 1 else ", ".join(f"{n} {state}" for state, n in counts.most_common())
+
+
+def _state_text(group: Group, state: str) -> str:
+    """The state, and how far a run came that did not come to its end: `running 7/20`."""
+    entry = group.entries[0]
+    on_the_way = len(group.entries) == 1 and entry.has_run and state not in ("", "finished")
+    return f"{state} {entry.epochs}/{entry.params.get('num_epochs')}" if on_the_way else state
+
+
+def _remark(group: Group) -> str:
+    """Why runs ended early, and what could not be read."""
+    said = [(entry.name, "; ".join(filter(None, [entry.reason, entry.remark]))) for entry in group.entries]
+    if len(said) == 1:
+        return said[0][1]
+    return "; ".join(f"{name}: {remark}" for name, remark in said if remark)
+
+
+# Names and order
+
+
+def find_column(
+    columns: Iterable[Column],
+    name: str,
+    prefixes: Sequence[str] = ("", "val ", "test "),
+    others: Iterable[str] = (),
+) -> Column:
+    """The column called `name`; `accuracy` and `val_accuracy` do for `val accuracy`.
+
+    Raises `UserError` with the nearest name if there is none; `others` could be asked for as well.
+    """
+    by_name = {_plain(column.name): column for column in columns}
+    for prefix in prefixes:
+        if _plain(prefix + name) in by_name:
+            return by_name[_plain(prefix + name)]
+    names = [column.name for column in by_name.values()]
+    hint = did_you_mean(name, {*names, *(name.removeprefix("val ") for name in names), *others})
+    raise UserError(f'there is no column "{name}"{hint or "; there are: " + ", ".join(names)}')
+
+
+def _metric_called(name: str | None, metrics: Iterable[Metric]) -> Metric | None:
+    titles = {_plain(metric.title): metric for metric in metrics}
+    found = (titles.get(_plain(prefix + name)) for prefix in METRICS_FIRST) if name else ()
+    return next(filter(None, found), None)
+
+
+def _plain(name: str) -> str:
+    return name.replace("_", " ").lower()
+
+
+def _sort_key(value: Any, mode: str) -> tuple[int, float, str]:
+    """Numbers first, best first, then texts; at the end what is not there, or not a number."""
+    if isinstance(value, int | float) and value == value:
+        return 0, -value if mode == "max" else value, ""
+    return (1, 0, value) if isinstance(value, str) else (2, 0, "")
+
+
+def plural(axes: Sequence[str]) -> str:
+    """What the runs of a row are: seeds, folds, or both."""
+    return f"{axes[0]}s" if len(axes) == 1 else "runs"
+
+
+# What is to be said below
+
+
+def _explanations(
+    groups: Sequence[Group], compared: Metric | None, axes: Sequence[str], tested: bool
+) -> Iterator[tuple[str, str]]:
+    """How columns are to be read, each with the column's name."""
+    if not compared:
+        return
+    title, kind = compared.title, plural(axes)
+    if not axes:
+        if sum(mean is not None for mean in compared.means) > 1:
+            yield title, "One run per row: a small difference may be chance; runs with other seeds show how much is."
+        return
+    yield title, f"±: standard deviation over {kind}."
+    if any(0 < len(group.counted) < len(group.entries) for group in groups):
+        yield kind, '"5 of 6": not all are finished, and only finished runs count, where there are any.'
+    yield "95 % interval", f"95 % interval: holds the true mean of {title} in 95 of 100 cases (Student's t)."
+    if tested:
+        verdict = f'"worse" than the best row in {title} by more than chance; "unclear" may be chance'
+        test = f"Paired t test where {kind} are shared, else Welch's; p after Holm."
+        yield "vs best", f'vs best: {verdict}; "too few" below {FEWEST} {kind}. {test}'
+    elif len(groups) > 1:
+        yield title, f"Whether rows differ by more than chance is tested from {FEWEST} {kind} on."
+    if "fold" in axes:
+        yield title, "Folds share training data, so that intervals and p come out too small (Nadeau and Bengio, 2003)."
+
+
+def _warnings(groups: Sequence[Group]) -> Iterator[str]:
+    """What makes rows hard to compare."""
+    if len({entry.data for group in groups for entry in group.entries} - {""}) > 1:
+        yield "Caution: not all rows were trained on the same data; scores on other data do not compare."
+    codes: defaultdict[str, set[str]] = defaultdict(set)
+    for group in groups:
+        for entry in group.entries:
+            codes[str(entry.params.get("task"))].add(entry.code)
+    if any(len(versions - {""}) > 1 for versions in codes.values()):
+        yield "Caution: the code of the task changed between rows; --diff A B shows how."

@@ -1,0 +1,26 @@
+"""Where batches come from: loaders taken as they are, tensors that are resident, images that are decoded once.
+
+Batches enter and leave; what a network does with them, and which experiment they serve, is not known here.
+Stands on the ground alone.
+"""
+
+from engine.data.augmentation import Augmentation
+from engine.data.batches import TensorBatches
+from engine.data.feed import Feed, SamePass
+from engine.data.image_cache import read_headers, read_images
+from engine.data.image_folder import ImageFolder, find_images
+from engine.data.iterators import fetch_iterators
+from engine.data.sample_data import write_digits
+
+__all__ = [
+    "Augmentation",
+    "Feed",
+    "ImageFolder",
+    "SamePass",
+    "TensorBatches",
+    "fetch_iterators",
+    "find_images",
+    "read_headers",
+    "read_images",
+    "write_digits",
+]

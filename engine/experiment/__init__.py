@@ -1,0 +1,41 @@
+"""An experiment is a folder: its files, its lock and status, the record of where its numbers come from.
+
+Paths, JSON and signals enter, never a tensor: nothing here imports torch, so what reads ten thousand folders is fast.
+Stands on the ground alone.
+"""
+
+from engine.experiment.folder import Experiment
+from engine.experiment.provenance import describe_data, package_versions, provenance_of
+from engine.experiment.records import (
+    experiment_folders,
+    is_experiment,
+    latest_record,
+    names_in,
+    read_history,
+    read_object,
+    read_rows,
+)
+from engine.experiment.revisions import code_difference
+from engine.experiment.status import Occupied, Status, alone
+from engine.experiment.stopping import Pruned, Stopped, StopRequest
+
+__all__ = [
+    "Experiment",
+    "Occupied",
+    "Pruned",
+    "Status",
+    "StopRequest",
+    "Stopped",
+    "alone",
+    "code_difference",
+    "describe_data",
+    "experiment_folders",
+    "is_experiment",
+    "latest_record",
+    "names_in",
+    "package_versions",
+    "provenance_of",
+    "read_history",
+    "read_object",
+    "read_rows",
+]

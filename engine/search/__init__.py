@@ -1,0 +1,13 @@
+"""Many experiments from one: which values to try, the trials as folders, and the processes that train them.
+
+Folders and their scores enter; a network never does. Stands on `experiment`. `sampling` and `pruning` are imported
+by name where they are used: Optuna takes half a second.
+"""
+
+from engine.search.live_table import LiveTable
+from engine.search.outcomes import ENDED, Evidence
+from engine.search.space import Choice, Range, Search, read_search
+from engine.search.trials import Trial, Trials
+from engine.search.workers import Workers
+
+__all__ = ["ENDED", "Choice", "Evidence", "LiveTable", "Range", "Search", "Trial", "Trials", "Workers", "read_search"]

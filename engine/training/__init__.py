@@ -1,0 +1,52 @@
+"""What a training run is made of: the task, the device, the optimizer, the state that a checkpoint holds, the scores.
+
+Everything that touches a network lives here; `train.py` and `evaluate.py` put it together. Stands on `data` and
+`experiment`. `classification` is imported by name where it is used: Matplotlib and scikit-learn take a second.
+"""
+
+from engine.training.checkpoint import drop_previous, last_checkpoint, load_weights, read_checkpoint, write_checkpoint
+from engine.training.device import Device, choose_device
+from engine.training.explanations import download_errors_explained, label_errors_explained, torch_errors_explained
+from engine.training.metrics import MacroF1, Scores
+from engine.training.monitoring import Watch, expected_mode
+from engine.training.optimization import Gradients, Schedule, make_optimizer, make_schedule, set_training_mode
+from engine.training.predictions import Predictions, default_predict
+from engine.training.state import State, average_of
+from engine.training.task import Task, fetch_batches, learned_values, load_task, withheld
+from engine.training.tracking import TerminalLog, progress_bar, release_log, score_line, set_logger
+
+__all__ = [
+    "Device",
+    "Gradients",
+    "MacroF1",
+    "Predictions",
+    "Schedule",
+    "Scores",
+    "State",
+    "Task",
+    "TerminalLog",
+    "Watch",
+    "average_of",
+    "choose_device",
+    "default_predict",
+    "download_errors_explained",
+    "drop_previous",
+    "expected_mode",
+    "fetch_batches",
+    "label_errors_explained",
+    "last_checkpoint",
+    "learned_values",
+    "load_task",
+    "load_weights",
+    "make_optimizer",
+    "make_schedule",
+    "progress_bar",
+    "read_checkpoint",
+    "release_log",
+    "score_line",
+    "set_logger",
+    "set_training_mode",
+    "torch_errors_explained",
+    "withheld",
+    "write_checkpoint",
+]

@@ -1,0 +1,151 @@
+"""What is looked at while a run goes on: which score says what the best epoch is, and whether training is sound."""
+
+import logging
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from engine.errors import UserError, did_you_mean
+from engine.experiment import Experiment, Stopped, StopRequest, provenance_of
+from engine.hyperparameters import Params, Values
+from engine.training.checkpoint import write_checkpoint
+from engine.training.state import State
+from engine.training.tracking import Board, release_log, score_line
+
+KNOWN_MODES = {"accuracy": "max", "loss": "min"}
+
+
+def choose_monitor(monitor: str | None, mode: str | None, logged: Iterable[str]) -> tuple[str, str]:
+    """The score to watch and whether it is better high (`max`) or low (`min`).
+
+    Without a `monitor` it is the accuracy, if there is one, else the loss. Raises `UserError` for a score that is not
+    logged, and for one whose mode is neither said nor known.
+    """
+    names = list(logged)
+    if monitor is None:
+        monitor = "accuracy" if "accuracy" in names else "loss"
+    if monitor not in names:
+        hint = did_you_mean(monitor, names)
+        raise UserError(f'"monitor": "{monitor}" is not logged; logged are {", ".join(names)}{hint}')
+    mode = mode or KNOWN_MODES.get(monitor)
+    if mode is None:
+        raise UserError(f'"monitor": "{monitor}" needs "mode": "max" or "min" beside it in params.json')
+    return monitor, mode
+
+
+def expected_mode(monitor: str | None, mode: str | None, metrics: Iterable[str]) -> str:
+    """The mode that `choose_monitor` will settle on, told before anything is logged."""
+    default = "accuracy" if "accuracy" in metrics else "loss"
+    return mode or KNOWN_MODES.get(monitor or default, "min")
+
+
+class Watch:
+    """Looks after a run, step by step: nothing is written before the first step has worked, and NaN stops it."""
+
+    def __init__(self, experiment: Experiment, state: State, params: Params, device: str, stop: StopRequest) -> None:
+        self.experiment = experiment
+        self.stop = stop
+        self.state = state
+        self.params = params
+        self.board = Board(experiment.file("tensorboard"), experiment.history())
+        self.device = device
+        self.monitor, self.mode = "", ""
+        self._told = False
+
+    def __enter__(self) -> "Watch":
+        self.stop.between_steps()
+        return self
+
+    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
+        if error is None:
+            self.board.add_result(self.params.effective(), self.experiment.best_scores())
+        elif isinstance(error, Stopped):
+            logging.info(f"Stopped by {error.reason} at step {self.state.step}; the same command goes on from there")
+        self.board.close()
+
+    def after_step(self) -> None:
+        """Look after a step: the first begins the run in its folder; then save if it is time to, and stop if asked."""
+        state = self.state
+        if not self.monitor:
+            self._begin()
+        self.check_finite()
+        if self.stop.signal is not None or (self.params.save_steps and state.step % self.params.save_steps == 0):
+            self.save()
+        self.stop.check()
+
+    def computed(self) -> Values:
+        """The training scores of a whole epoch, if its loss was a finite number throughout."""
+        if not self.monitor:  # all of the epoch was trained before an interruption
+            self._begin()
+        values = self.state.scores.compute()
+        self.check_finite()
+        return values
+
+    def check_finite(self) -> None:
+        """Raise if the loss was NaN or infinite in a batch that has been added up."""
+        batch = self.state.scores.not_finite_at
+        if batch is not None:
+            rate = self.state.optimizer.param_groups[0]["lr"]
+            raise UserError(
+                f"the loss is no longer a finite number: epoch {self.state.epoch + 1}, batch {batch + 1}, learning "
+                f'rate {rate:g}; try a smaller learning_rate, "grad_clip": 1 or "warmup_epochs": 1, and look for NaN '
+                "in the data"
+            )
+
+    def save(self, is_best: bool = False) -> None:
+        """Write the last checkpoint, and the best one if this is it, and say how far the run is."""
+        state = self.state
+        content = state.checkpoint()
+        self.check_finite()
+        write_checkpoint(content, is_best, self.experiment.folder, keep_previous=True)
+        self.experiment.status.progress(epoch=state.epoch, step=state.step, seconds=round(state.seconds, 1))
+
+    @contextmanager
+    def validating(self) -> Iterator[None]:
+        """A signal stops the run at once; the epoch's training is kept, and only its validation done again."""
+        try:
+            with self.stop.at_once():
+                yield
+        except Stopped:
+            self.save()
+            raise
+
+    def monitored(self, scores: Values) -> float:
+        """The score that says whether this epoch is the best."""
+        if self.monitor not in scores:
+            choose_monitor(self.monitor, self.mode, scores)
+        return scores[self.monitor]
+
+    def after_epoch(self, row: Values, train_scores: Values, val_scores: Values, is_best: bool) -> None:
+        """Keep an epoch: its line and scores first, then the checkpoint, whose epoch says which of the lines count."""
+        self.experiment.record_epoch(row, val_scores, is_best)
+        self.save(is_best)
+        logging.info(f"- train: {score_line(train_scores)}")
+        logging.info(f"- val:   {score_line(val_scores)}{'  (best so far)' if is_best else ''}")
+        self.board.add_epoch(row)
+        if not self._told:
+            self._tell()
+
+    def _tell(self) -> None:
+        """Say what one should know of a run, once, after its first epoch."""
+        self._told = True
+        if self.state.scores.functions and self.params.save_summary_steps > 1:
+            names = ", ".join(self.state.scores.functions)
+            logging.info(f"  (train: {names} of 1 batch in {self.params.save_summary_steps}, losses of all)")
+        if unread := self.params.unread():
+            logging.warning(f"Nothing has read these keys of params.json: {', '.join(unread)}")
+
+    def _begin(self) -> None:
+        self.params.check_unread()
+        self.check_finite()
+        self.monitor, self.mode = choose_monitor(self.params.monitor, self.params.mode, self.state.scores.names)
+        release_log()
+        record = {
+            "params": self.params.effective(),
+            "device": self.device,
+            "monitor": self.monitor,
+            "mode": self.mode,
+            "parameters": sum(parameter.numel() for parameter in self.state.model.parameters()),
+            **provenance_of(self.params.task, Path(self.params.data_dir)),
+        }
+        self.experiment.begin(record, self.state.learned)

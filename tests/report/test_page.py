@@ -1,0 +1,432 @@
+"""The report, as a person sees it: one file in a real browser, with no network and nothing in it that is not text."""
+
+import json
+import math
+from pathlib import Path
+
+import pytest
+
+from tests.support.browser import Browser, opened, why_no_browser
+from tests.support.reports import EVIL, PIXEL, make, report, search
+
+MISSING = why_no_browser()
+pytestmark = pytest.mark.skipif(MISSING is not None, reason=str(MISSING))
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory):
+    with opened(tmp_path_factory.mktemp("profile")) as browser:
+        browser.resize(1280, 900)
+        yield browser
+
+
+def shown(browser: Browser, page: Path) -> Browser:
+    """The page, opened, its table there."""
+    browser.open(page)
+    browser.wait("document.documentElement.dataset.ready")
+    return browser
+
+
+@pytest.fixture(scope="module")
+def searched(tmp_path_factory):
+    """The report of a search, written once."""
+    parent = search(tmp_path_factory.mktemp("searched") / "lights")
+    look = {"split": "test", "checkpoint": "best", "at": "2026-11-20T12:00:00+0000", "scores": {"accuracy": 0.9}}
+    folder = make(parent / "looked", [0.65], {"learning_rate": 0.5}, evaluations=[look])
+    (folder / "confusion_test.png").write_bytes(PIXEL)
+    return report(parent)
+
+
+@pytest.fixture
+def page(browser, searched):
+    return shown(browser, searched)
+
+
+def names(browser):
+    return browser.texts("#table tbody .name")
+
+
+def scroll_to(browser, selector):
+    browser.run("document.querySelector(arguments[0]).scrollIntoView({behavior: 'instant'})", selector)
+
+
+FIGURE = "document.querySelector('#curves-figure')"
+FIGURES = "[...document.querySelectorAll('.figure')]"
+
+
+def wait_for_figures(browser):
+    """Scroll through the page, so that all its figures are drawn; how many there are."""
+    number = browser.run(f"return {FIGURES}.length")
+    for place in range(number):
+        browser.run(f"{FIGURES}[{place}].scrollIntoView({{behavior: 'instant'}})")
+        browser.wait(f"{FIGURES}[{place}].dataset.drawn || {FIGURES}[{place}].querySelector('.note')")
+    return number
+
+
+def in_each_figure(browser, expression):
+    """What an expression in `one` comes to for each figure."""
+    return browser.run(f"return {FIGURES}.map(one => {expression})")
+
+
+def choose(browser, selector, value):
+    """Choose in a list."""
+    script = "arguments[0].value = arguments[1]; arguments[0].dispatchEvent(new Event('change'))"
+    browser.run(script.replace("arguments[0]", f"document.querySelector('{selector}')"), None, value)
+
+
+def curves(browser):
+    """The name, part and number of points of each line that is drawn, bands left out."""
+    scroll_to(browser, "#curves")
+    browser.wait("document.querySelector('#curves-figure').dataset.drawn")
+    return browser.run(
+        "return document.querySelector('#curves-figure').data.filter(line => line.line.width)"
+        ".map(line => [line.name, line.line.dash, line.x.length])"
+    )
+
+
+def test_the_page_opens_without_network_and_without_errors(page):
+    assert page.texts("h1") == ["Experiments in lights"]
+    assert len(names(page)) == 5
+    assert wait_for_figures(page) == 4
+    assert page.log("browser") == []
+    assert [url for url in page.requests() if not url.endswith("/report.html")] == []
+
+
+def test_nothing_can_be_fetched_from_within_the_page(page):
+    tried = "return fetch(arguments[0]).then(() => 'fetched', () => 'refused')"
+    assert page.run(tried, "http://127.0.0.1:9/") == "refused"
+    assert any("Content Security Policy" in line["message"] for line in page.log("browser"))
+    page.run(
+        "document.body.append(Object.assign(document.createElement('script'), {textContent: 'window.foreign = 1'}))"
+    )
+    assert page.run("return window.foreign") is None
+    page.log("browser")
+
+
+def test_a_click_on_a_heading_sorts_and_another_turns_it_round(page):
+    best_first = [f"learning_rate={rate},seed=*" for rate in (0.01, 0.1, 0.001)] + ["looked", "broken"]
+    assert names(page) == best_first
+    assert page.run("return document.querySelector('th:nth-child(4)').getAttribute('aria-sort')") == "descending"
+    page.click("th:nth-child(4) button")
+    assert names(page) == best_first[::-1]
+    assert page.run("return [...document.querySelectorAll('th')].map(one => one.getAttribute('aria-sort'))")[:5] == [
+        *[None] * 3,
+        "ascending",
+        None,
+    ]
+    page.click("th:nth-child(1) button")
+    assert names(page) == sorted(best_first)
+    assert page.run("return document.querySelectorAll('th[aria-sort]').length") == 1
+
+
+def test_numbers_sort_as_numbers_and_what_is_missing_comes_last_both_ways(browser, tmp_path):
+    for width in (10, 9, 100):
+        make(tmp_path / f"w{width}", [0.5], {"width": width})
+    make(tmp_path / "none", [0.9])
+    shown(browser, report(tmp_path))
+    place = browser.texts("th button").index("width") + 1
+    for expected in (["w9", "w10", "w100", "none"], ["w100", "w10", "w9", "none"]):
+        browser.click(f"th:nth-child({place}) button")
+        assert names(browser) == expected
+
+
+def test_typing_filters_the_rows(page):
+    page.type("#filter", "FAILED")
+    assert names(page) == ["broken"]
+    assert page.texts("#count") == ["1 of 5 rows"]
+    page.type("#filter", "learning_rate=0.1 finished")
+    assert names(page) == ["learning_rate=0.1,seed=*"]
+    for text in ("nothing of the kind", "learning.rate", "(", "[", "\\\\"):
+        page.type("#filter", text)
+        assert names(page) == []
+    page.type("#filter", "seed=*")
+    assert len(names(page)) == 3
+    page.type("#filter", " ")
+    assert len(names(page)) == 5
+
+
+def test_states_and_reasons_are_shown(page):
+    assert page.texts("td .state.failed") == ["failed"]
+    assert page.texts("td .reason") == ["UserError: the loss is NaN"]
+
+
+def test_a_row_of_seeds_unfolds_to_its_members(page):
+    page.click("tbody .expand")
+    assert names(page)[:5] == [
+        "learning_rate=0.01,seed=*",
+        *(f"learning_rate=0.01,seed={seed}" for seed in (1, 2, 3)),
+        ("learning_rate=0.1,seed=*"),
+    ]
+    assert page.run("return document.querySelector('.expand').getAttribute('aria-expanded')") == "true"
+    page.click("tbody .expand")
+    assert len(names(page)) == 5
+    page.click("#grouped")
+    assert len(names(page)) == 11
+    assert "seed=3" in names(page)[0]
+
+
+def test_scores_are_shown_with_their_spread_and_the_best_is_marked(page):
+    assert page.texts("td.best")[:1] == ["0.920 ±\N{NO-BREAK SPACE}0.010"]
+    assert page.run("return document.querySelector('td.best').title").startswith("mean of 3: 0.92")
+    page.click("#grouped")
+    assert page.texts("td.best")[:1] == ["0.9300"]
+
+
+def test_a_click_on_a_row_draws_its_curves_and_another_takes_them_away(page):
+    assert {name for name, *_ in curves(page)} == {f"learning_rate={rate},seed=*" for rate in (0.01, 0.1, 0.001)}
+    page.click("#clear")
+    page.wait("document.querySelector('#curves-figure .note')")
+    scroll_to(page, "#experiments")
+    page.click("tbody tr:nth-child(4) td:nth-child(2)")
+    page.wait("document.querySelector('#curves-figure').data")
+    assert curves(page) == [["looked", "dot", 1], ["looked", "solid", 1]]
+    scroll_to(page, "#experiments")
+    page.click("tbody tr:nth-child(4) td:nth-child(2)")
+    page.wait("document.querySelector('#curves-figure .note')")
+
+
+def test_curves_can_be_of_another_score_of_each_seed_and_logarithmic(page):
+    assert len(curves(page)) == 6
+    page.click("#train")
+    page.wait(f"{FIGURE}.data.length === 9")
+    assert {dash for _, dash, _ in curves(page)} == {"solid"}
+    choose(page, "#seeds", "lines")
+    page.wait(f"{FIGURE}.data.every(line => !line.fill)")
+    assert [points for *_, points in curves(page)] == [3] * 9
+    page.click("#logarithmic")
+    page.wait(f"{FIGURE}.layout.yaxis.type === 'log'")
+    choose(page, "#metric", "loss")
+    page.wait(f"{FIGURE}.layout.yaxis.title.text === 'loss'")
+    assert page.run(f"return {FIGURE}.data[0].y[2]") == pytest.approx(2 - 0.91)
+    choose(page, "#over", "seconds")
+    page.wait(f"{FIGURE}.data[0].x[2] === 4.5")
+    choose(page, "#metric", "learning_rate")
+    page.wait(f"{FIGURE}.data[0].y[2] === 0.01")
+
+
+def test_the_mean_of_a_band_is_that_of_the_seeds(page):
+    curves(page)
+    mean = page.run(f"return {FIGURE}.data.find(line => line.line.dash === 'solid' && line.line.width)")
+    assert mean["y"] == pytest.approx([0.45, 0.8, 0.92])
+    assert mean["customdata"][2] == pytest.approx([0.01, 3])
+    assert mean["showlegend"]
+    edges = page.run(f"return {FIGURE}.data.filter(line => !line.line.width).slice(2, 4).map(line => line.y[2])")
+    assert edges == pytest.approx([0.91, 0.93])
+
+
+def test_a_point_of_score_against_time_stands_for_each_experiment(page):
+    scroll_to(page, "#time")
+    page.wait("document.querySelector('#time-figure').dataset.drawn")
+    points = page.run("const {x, y} = document.querySelector('#time-figure').data[0]; return [[...x], [...y]]")
+    assert len(points[0]) == 11
+    assert max(points[0]) == pytest.approx(4.5)
+    page.click("#clear")
+    page.run(
+        "const node = document.querySelector('#time-figure'); node.emit('plotly_click', {points: [node.data[0]"
+        ".customdata].map(keys => ({customdata: keys[0]}))})"
+    )
+    assert page.run("return document.querySelectorAll('#provenance-content details').length") == 1
+
+
+def test_picked_rows_show_their_pictures_and_where_they_come_from(page):
+    page.click("#clear")
+    page.click("tbody tr:nth-child(4) input")
+    assert page.texts("figcaption") == ["looked: confusion on test"]
+    assert (
+        page.run(
+            "const image = document.querySelector('figure img'); return image.decode().then(() => image.naturalWidth)"
+        )
+        == 1
+    )
+    page.click("#provenance-content summary")
+    told = page.texts("#provenance-content dd")
+    assert "a" * 40 in told
+    assert any("torch 2.15.0" in text for text in told)
+    assert page.texts("#looks td")[:3] == ["2026-11-20 12:00:00+0000", "looked", "test"]
+
+
+EVILS = ["</script><script>alert(1)</script>", "<!--<script>", EVIL, "{{script}} %{x} ${y}", "\"'>&lt;\u2028"]
+
+
+def evil_experiment(parent, evil, number):
+    """An experiment in which everything that can have a name is called `evil`."""
+    folder = make(
+        parent / f"{number} {evil.replace('/', '|')}",
+        [0.5 + number / 10],
+        {evil: evil * number, "seed": number, "__proto__": number},
+        git={"commit": evil, "patch": evil, "untracked": {evil: evil}},
+        evaluations=[{"split": "test", "checkpoint": evil, "at": evil, "scores": {evil: evil}}],
+        versions={evil: evil},
+        device=evil,
+        command=evil,
+        code={evil: evil},
+        state=evil if number == 0 else "finished",
+        reason=evil,
+    )
+    row = {"epoch": 1, f"val_{evil}": 0.5, "val_accuracy": 0.5 + number / 10, "seconds": 1.0, "__proto__": 1.0}
+    (folder / "metrics.jsonl").write_text(json.dumps(row) + "\n")
+    return folder
+
+
+def test_whatever_a_name_holds_stays_text(browser, tmp_path):
+    folders = [evil_experiment(tmp_path, evil, number) for number, evil in enumerate(EVILS)]
+    shown(browser, report(tmp_path))
+    assert sorted(names(browser)) == sorted(folder.name for folder in folders)
+    assert set(EVILS) <= {title.removeprefix("val ") for title in browser.texts("th button")}
+    assert browser.texts(".state:not(.finished)") == [EVILS[0]]
+    assert sorted(browser.texts(".reason")) == sorted(" ".join(evil.split()) for evil in EVILS)
+    assert len(browser.texts("#looks tbody tr")) == len(EVILS)
+    for row in (4, 5):
+        browser.click(f"tbody tr:nth-child({row}) input")
+    assert wait_for_figures(browser) == 3
+    browser.run("document.querySelectorAll('details').forEach(one => one.open = true)")
+    assert sorted(browser.texts("#provenance-content pre")) == sorted([*EVILS, *EVILS])
+    legend = " ".join(browser.texts("#curves-figure .legendtext"))
+    assert all(folder.name.replace("\u2028", " ") in legend.replace("\xa0", " ") for folder in folders)
+    labels = " ".join(browser.texts("#hyperparameters .xtick, #hyperparameters .ytick"))
+    assert all(start in labels for start in ("<!--<script", "<img src=x", "{{script}} %{x}"))
+    made = "document.querySelectorAll('body b, body img, svg a, script').length"
+    assert browser.run(f"return {made}") == 4  # the page's own three scripts, and plotly
+    assert browser.log("browser") == []
+    assert [url for url in browser.requests() if not url.endswith("/report.html")] == []
+
+
+def test_a_warning_is_in_sight(browser, tmp_path):
+    make(tmp_path / "one", [0.5])
+    make(tmp_path / "two", [0.6], {"learning_rate": 0.1}, code={"model/net.py": "other"}, data=None)
+    shown(browser, report(tmp_path))
+    (warning,) = browser.texts(".warning")
+    assert warning.startswith("2 versions of the task's code. Compare scores only between rows with the same letter")
+    place = browser.texts("th button").index("code") + 1
+    assert sorted(browser.texts(f"tbody td:nth-child({place})")) == ["A", "B"]
+
+
+@pytest.mark.parametrize("kind", ["none", "one", "nan"])
+def test_a_page_of_nothing_of_one_experiment_or_of_nan_opens(kind, browser, tmp_path):
+    if kind == "one":
+        make(tmp_path / "one", [0.5])
+    if kind == "nan":
+        make(tmp_path / "one", [math.nan, math.nan], {"learning_rate": math.inf}, state="failed")
+        (make(tmp_path / "damaged", [0.5]) / "run.json").write_text("{")
+    shown(browser, report(tmp_path))
+    assert len(names(browser)) == {"none": 0, "one": 1, "nan": 2}[kind]
+    wait_for_figures(browser)
+    assert "Nothing to show" in browser.texts("#hyperparameters")[0]
+    assert browser.log("browser") == []
+
+
+def test_a_run_that_was_really_trained_is_shown(browser, trained, tmp_path):
+    trained(tmp_path / "runs" / "points")
+    shown(browser, report(tmp_path / "runs"))
+    assert names(browser) == ["points"]
+    assert browser.texts("tbody .state") == ["finished"]
+    assert [points for *_, points in curves(browser)] == [2, 2]
+    assert browser.texts("#best")[0].startswith("Best on val: ")
+    assert browser.log("browser") == []
+
+
+def test_numbers_are_shown_as_they_are(browser, tmp_path):
+    make(tmp_path / "one", [0.5], {"seed": 20261120, "rate": 0.123456789})
+    rows = '{"epoch": 1, "val_accuracy": 0.5, "val_rmse": 26004.1, "seconds": 1, "examples_per_second": 0.25}\n'
+    (make(tmp_path / "two", [0.5]) / "metrics.jsonl").write_text(rows)
+    shown(browser, report(tmp_path))
+    texts = browser.texts("#table td")
+    assert {"20261120", "0.123457", "26004", "0.25"} <= set(texts)
+
+
+def test_curves_without_epochs_or_seconds_are_left_out_and_no_end_to_the_others(browser, tmp_path):
+    (make(tmp_path / "one", [0.5]) / "metrics.jsonl").write_text('{"val_accuracy": 0.9}\n{"val_accuracy": 0.8}\n')
+    make(tmp_path / "two", [0.5, 0.6], {"learning_rate": 0.1})
+    shown(browser, report(tmp_path))
+    assert {name for name, *_ in curves(browser)} == {"two"}
+    assert browser.log("browser") == []
+
+
+def test_a_damaged_picture_is_named(browser, tmp_path):
+    (make(tmp_path / "one", [0.5]) / "confusion_test.png").write_bytes(PIXEL[:40])
+    shown(browser, report(tmp_path))
+    browser.wait("document.querySelector('figure .note')")
+    assert browser.texts("figure") == ["one: confusion on test\n\nThis file is damaged."]
+
+
+def test_a_long_list_of_what_differs_is_folded(browser, tmp_path):
+    for number in range(6):
+        make(tmp_path / str(number), [0.5], {"width": number}, code={"model/net.py": str(number)})
+    shown(browser, report(tmp_path))
+    assert browser.texts(".warning") == [
+        '6 versions of the task\'s code. Compare scores only between rows with the same letter in the column "code".'
+        "\nWhich"
+    ]
+    browser.click(".warning summary")
+    assert len(browser.texts(".warning li")) == 6
+
+
+def test_in_the_dark_figures_are_dark_and_on_paper_they_are_not(browser, searched):
+    dark = [{"name": "prefers-color-scheme", "value": "dark"}]
+    ink = "getComputedStyle(document.body).color"
+    texts = "getComputedStyle(one.querySelector('.xtick text, .annotation-text')).fill"
+    try:
+        browser.command("Emulation.setEmulatedMedia", features=dark)
+        shown(browser, searched)
+        wait_for_figures(browser)
+        assert set(in_each_figure(browser, texts)) == {"rgb(228, 232, 238)"} == {browser.run(f"return {ink}")}
+        assert set(in_each_figure(browser, "one.querySelector('.bg')?.style.fillOpacity ?? '0'")) == {"0"}
+        browser.run("dispatchEvent(new Event('beforeprint'))")
+        assert set(in_each_figure(browser, texts)) == {"rgb(28, 36, 48)"} == {browser.run(f"return {ink}")}
+        assert all(width <= 960 for width in in_each_figure(browser, "one._fullLayout.width"))
+        browser.run("dispatchEvent(new Event('afterprint'))")
+        browser.wait(f"{FIGURES}.every(one => Math.abs(one._fullLayout.width - one.clientWidth) < 2)")
+        assert set(in_each_figure(browser, texts)) == {"rgb(228, 232, 238)"}
+    finally:
+        browser.command("Emulation.setEmulatedMedia", features=[])
+
+
+def test_on_paper_nothing_is_cut_off(browser, searched):
+    try:
+        shown(browser, searched)
+        browser.wait("window.Plotly")
+        assert browser.run("return document.querySelectorAll('.figure')[3].childElementCount") == 0
+        browser.resize(1000, 700)  # pixels of a sheet of Letter on its side
+        browser.command("Emulation.setEmulatedMedia", media="print")
+        browser.run("dispatchEvent(new Event('beforeprint'))")
+        assert in_each_figure(browser, "one.dataset.drawn") == ["yes"] * 4
+        assert browser.run("return document.documentElement.scrollWidth") <= 1000
+        assert browser.run(
+            "return [...document.querySelectorAll('.scroll')].every(one => one.scrollHeight <= one.clientHeight)"
+        )
+        assert not any(
+            browser.run("return [...document.querySelectorAll('nav, .controls, .hint')].map(one => one.offsetHeight)")
+        )
+    finally:
+        browser.command("Emulation.setEmulatedMedia", media="")
+        browser.resize(1280, 900)
+
+
+def test_the_headings_and_rows_can_be_reached_by_keyboard(page):
+    page.run("document.querySelector('th:nth-child(1) button').focus()")
+    page.ask(
+        "POST",
+        "/actions",
+        {
+            "actions": [
+                {
+                    "type": "key",
+                    "id": "keys",
+                    "actions": [{"type": "keyDown", "value": "\ue007"}, {"type": "keyUp", "value": "\ue007"}],
+                }
+            ]
+        },
+    )
+    assert page.run("return document.querySelector('th').getAttribute('aria-sort')") == "ascending"
+    assert page.run("return [...document.querySelectorAll('tbody input')].every(one => one.getAttribute('aria-label'))")
+
+
+def test_on_a_phone_only_the_table_scrolls_sideways(browser, searched):
+    browser.resize(400, 800)
+    try:
+        shown(browser, searched)
+        assert browser.run("return document.documentElement.scrollWidth <= innerWidth")
+        assert wait_for_figures(browser) == 4
+        assert browser.run("return document.documentElement.scrollWidth <= innerWidth")
+    finally:
+        browser.resize(1280, 900)

@@ -1,0 +1,760 @@
+"""A search: parallel, pruned, resumable; its trials are ordinary experiments, and nothing of them is lost."""
+
+import functools
+import json
+import os
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from engine.errors import UserError
+from engine.experiment.status import alone
+from engine.files import write_json
+from engine.search.live_table import LiveTable, readable
+from engine.search.space import read_search
+from engine.search.trials import Trials, trial_name
+from engine.search.workers import Workers
+from tests.support import faults, scripts
+from tests.support.folders import contents, history, read, same_results
+from tests.support.scripts import ROOT
+
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="stops processes with signals")
+
+BASE = {"task": "tests.projects.points", "data_dir": "none", "num_epochs": 2, "learning_rate": 0.01}
+RATES = {"learning_rate": [0.001, 0.01, 0.1]}
+
+
+@pytest.fixture
+def describe(tmp_path):
+    """Writes what a search is: `describe({"space": {...}}, num_epochs=3)`; returns its folder."""
+
+    def write(settings, /, **params):
+        parent = tmp_path / "search"
+        parent.mkdir(exist_ok=True)
+        (parent / "params.json").write_text(json.dumps(BASE | params))
+        (parent / "search.json").write_text(json.dumps(settings))
+        return parent
+
+    return write
+
+
+@pytest.fixture
+def search(tmp_path):
+    """Searches and expects a status: `search(parent, "--num_workers", 2)`; returns what was printed."""
+
+    def run(parent, *words, status=0, before=faults.nothing, path=None):
+        done = scripts.run(
+            "search_hyperparams", "--parent_dir", parent, *words,
+            before=functools.partial(faults.both, faults.fork_workers, before), output=tmp_path, path=path,
+        )  # fmt: skip
+        assert done.status == status, done.stdout + done.stderr
+        return done.stdout + done.stderr
+
+    return run
+
+
+def states(parent):
+    """The state of each trial by its name."""
+    return {path.parent.name: read(path.parent, "status.json")["state"] for path in parent.glob("*/status.json")}
+
+
+class TestTrials:
+    def test_a_trial_is_an_experiment_that_scores_as_it_would_by_itself(self, describe, search, script, tmp_path):
+        parent = describe({"space": RATES, "seeds": [1, 2]})
+        search(parent)
+        names = [f"learning_rate={rate},seed={seed}" for rate in (0.001, 0.01, 0.1) for seed in (1, 2)]
+        assert states(parent) == dict.fromkeys(names, "finished")
+        trial = parent / names[0]
+        assert read(trial, "params.json") == BASE | {"learning_rate": 0.001, "seed": 1, "threads": 1, "_trial": 0}
+        alone = tmp_path / "alone"
+        alone.mkdir()
+        shutil.copy(trial / "params.json", alone)
+        assert script("train", "--model_dir", alone).status == 0
+        assert same_results(trial, alone)
+        assert "Epoch 2/2" in (trial / "train.log").read_text()
+        assert script("evaluate", "--model_dir", trial).status == 0
+
+    def test_what_is_finished_is_not_run_again(self, describe, search):
+        parent = describe({"space": RATES})
+        search(parent)
+        before = contents(parent)
+        search(parent)
+        assert contents(parent) == before
+
+    def test_the_best_configuration_is_that_of_the_best_mean(self, describe, search):
+        parent = describe({"space": {"learning_rate": [1e-6, 0.03]}, "seeds": [1, 2]}, num_epochs=3)
+        said = search(parent)
+        assert "Best of 2 finished configurations: learning_rate=0.03\n" in said
+        assert ", mean of 2 seeds" in said
+        best = read(parent, "best.json")
+        scores = [read(parent / f"learning_rate=0.03,seed={seed}", "metrics_val_best_weights.json") for seed in (1, 2)]
+        assert best["score"] == best["scores"]["accuracy"] == pytest.approx(sum(one["accuracy"] for one in scores) / 2)
+        assert best["scores"]["loss"] == pytest.approx(sum(one["loss"] for one in scores) / 2)
+        assert (best["monitor"], best["mode"], best["params"]["learning_rate"]) == ("accuracy", "max", 0.03)
+        assert best["folders"] == [str(parent / f"learning_rate=0.03,seed={seed}") for seed in (1, 2)]
+
+    def test_the_command_that_trains_the_best_one_longer_can_be_typed(self, describe, search, script):
+        parent = describe({"space": {"learning_rate": [0.01]}})
+        said = search(parent)
+        words = next(line for line in said.splitlines() if "train longer" in line).split("train.py ")[1].split()
+        assert script("train", *words).status == 0
+        longer = parent.with_name("search_best")
+        assert read(longer, "params.json") == BASE | {"threads": 1, "num_epochs": 4}
+        assert len(history(longer)) == 4
+
+    def test_a_score_that_is_better_low_is_ranked_so(self, describe, search):
+        parent = describe({"space": {"learning_rate": [1e-6, 0.03]}}, monitor="loss")
+        search(parent)
+        assert read(parent, "best.json")["name"] == "learning_rate=0.03"
+
+    def test_an_empty_space_with_seeds_is_one_configuration(self, describe, search):
+        parent = describe({"space": {}, "seeds": [1, 2, 3]})
+        assert "Best of 1 finished configurations: base\n" in search(parent)
+        assert states(parent) == {"seed=1": "finished", "seed=2": "finished", "seed=3": "finished"}
+
+    @pytest.mark.parametrize("method", ["random", "tpe"])
+    def test_it_draws_as_many_configurations_as_are_asked_for_each_another_one(self, describe, search, method):
+        space = {"learning_rate": {"min": 1e-3, "max": 1e-1, "log": True}, "num_hidden": [4, 8]}
+        parent = describe({"method": method, "space": space, "num_trials": 3}, num_epochs=1)
+        search(parent)
+        first = states(parent)
+        assert list(first.values()) == ["finished"] * 3
+        search(parent, "--num_trials", 5)
+        assert len(states(parent)) == 5
+        assert first.keys() < states(parent).keys()
+
+    def test_a_search_with_a_seed_of_its_own_knows_its_trials_again(self, describe, search):
+        settings = {"method": "tpe", "num_trials": 2, "space": {"learning_rate": {"min": 1e-3, "max": 1e-1}}}
+        parent = describe(settings, num_epochs=1, seed=7)
+        search(parent)
+        before = states(parent)
+        search(parent)
+        assert states(parent) == before
+        assert len(before) == 2
+
+    @pytest.mark.parametrize("method", ["random", "tpe"])
+    def test_a_small_space_is_exhausted_and_nothing_in_it_tried_twice(self, describe, search, method):
+        parent = describe({"method": method, "space": {"num_hidden": [2, 4, 8]}, "num_trials": 9}, num_epochs=1)
+        search(parent)
+        assert sorted(states(parent)) == ["num_hidden=2", "num_hidden=4", "num_hidden=8"]
+
+    def test_only_the_best_keep_their_checkpoints(self, describe, search, script):
+        parent = describe({"space": {"learning_rate": [1e-6, 1e-5, 0.03]}, "seeds": [1, 2], "keep": 1})
+        search(parent)
+        kept = {path.parent.name for path in parent.glob("*/*.pth.tar")}
+        assert kept == {"learning_rate=0.03,seed=1", "learning_rate=0.03,seed=2"}
+        done = script("evaluate", "--model_dir", parent / "learning_rate=1e-05,seed=1")
+        assert done.status == 2
+        before = contents(parent)
+        search(parent)
+        assert contents(parent) == before
+
+    def test_fewer_may_be_kept_later_and_what_was_trained_elsewhere_counts(self, describe, search, script):
+        settings = {"space": {"learning_rate": [1e-6, 1e-5, 0.03]}}
+        parent = describe(settings)
+        search(parent, "--prepare")
+        for trial in parent.glob("*/"):
+            assert script("train", "--model_dir", trial).status == 0
+        for keep in (2, 1):
+            describe(settings | {"keep": keep})
+            search(parent)
+            assert len(list(parent.glob("*/best.pth.tar"))) == keep
+        assert (parent / "learning_rate=0.03" / "best.pth.tar").is_file()
+
+
+class TestWhatIsSearched:
+    def test_without_a_search_json_it_says_first_what_it_tries(self, describe, search):
+        parent = describe({}, num_epochs=1)
+        (parent / "search.json").unlink()
+        said = search(parent)
+        assert said.startswith(f"{parent} has no search.json: trying learning_rate 0.0001, 0.001, 0.01\n")
+        assert list(states(parent).values()) == ["finished"] * 3
+
+    def test_with_one_it_does_not(self, describe, search):
+        parent = describe({"space": {"learning_rate": [0.01]}}, num_epochs=1)
+        assert "search.json" not in search(parent)
+
+    def test_an_experiment_that_has_been_run_is_no_folder_of_a_search(self, describe, search, script):
+        parent = describe({"space": RATES}, num_epochs=1)
+        assert script("train", "--model_dir", parent).status == 0
+        before = contents(parent)
+        said = search(parent, status=2)
+        made = f"mkdir {parent}_search && cp {parent}/params.json {parent}_search"
+        assert said == f"error: {parent}: is an experiment that has been run; make a folder for the search: {made}\n"
+        assert contents(parent) == before
+        subprocess.run(made, shell=True, check=True)
+        assert "trying learning_rate" in search(f"{parent}_search")
+
+
+class TestNames:
+    def test_they_say_what_varies(self):
+        varied = {"learning_rate": 0.001, "dropout_rate": 0.5, "net": "resnet", "flip": True, "seed": 1}
+        assert trial_name(varied) == "learning_rate=0.001,dropout_rate=0.5,net=resnet,flip=true,seed=1"
+
+    def test_another_choice_has_another_name(self):
+        texts = [
+            "a/b",
+            "a_b",
+            "a b",
+            "1",
+            1,
+            "true",
+            True,
+            None,
+            "null",
+            [1, 2],
+            "[1,2]",
+            "ä",
+            "ö",
+            "x" * 300,
+            "x" * 301,
+        ]
+        names = [trial_name({"key": text}) for text in texts]
+        assert len({name.lower() for name in names}) == len(texts)
+
+    @pytest.mark.parametrize("text", ["../up", "a/b", "a\\b", "a:b", "<script>", "nul\n", "x" * 500, "end."])
+    def test_they_are_safe_on_every_system(self, text):
+        name = trial_name({"key": text, "seed": 1})
+        assert name.isascii()
+        assert len(name) <= 120
+        assert not set(name) & set('/\\:*?"<>|\n')
+        assert name.endswith(",seed=1")
+
+    @pytest.mark.parametrize("choice", [{"key": "a/b"}, {"key": "1"}, {"key": "x" * 500}, {"key": [8, 4]}, {}])
+    def test_those_of_one_configuration_differ_in_the_seed_alone(self, choice):
+        first, second = (trial_name({**choice, "seed": seed}) for seed in (1, 2))
+        assert first.removesuffix("seed=1") == second.removesuffix("seed=2")
+
+
+HALVING = {"space": {"learning_rate": [0.03, 0.02, 1e-6, 2e-6, 3e-6]}, "seeds": [1, 2], "pruning": "halving"}
+
+
+class TestPruning:
+    def test_what_falls_behind_is_given_up_and_its_other_seeds_are_not_tried(self, describe, search):
+        parent = describe(HALVING, num_epochs=9)
+        said = search(parent, "--num_workers", 1)
+        found = states(parent)
+        pruned = [name for name, state in found.items() if state == "pruned"]
+        assert sum("e-06" in name for name in pruned) >= 2
+        for name in pruned:
+            assert name.endswith(",seed=1")
+            assert len(history(parent / name)) in (1, 3)
+            assert name.replace("seed=1", "seed=2") not in found
+            reason = read(parent / name, "status.json")["reason"]
+            assert reason.startswith("halving pruning: accuracy 0.")
+            assert f"pruned      {name}: {reason}" in said
+        assert found[f"{read(parent, 'best.json')['name']},seed=2"] == "finished"
+        assert Trials(parent, read_search(parent)).remaining == 0
+        before = contents(parent)
+        search(parent, "--num_workers", 1)
+        assert contents(parent) == before
+
+    def test_a_grid_is_pruned_in_a_random_order_as_each_might_be_better_than_all_before_it(self, describe, search):
+        rates = [1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1]
+        parent = describe({"space": {"learning_rate": rates}, "pruning": "halving"}, num_epochs=1)
+        search(parent)
+        numbers = [read(parent / f"learning_rate={rate}", "params.json")["_trial"] for rate in rates]
+        assert sorted(numbers) == list(range(6)) != numbers
+
+    def test_the_first_seed_that_is_named_stays_the_one_that_decides(self, describe, search):
+        parent = describe(HALVING | {"seeds": [2, 1]}, num_epochs=3)
+        search(parent)
+        assert all(name.endswith("seed=2") for name, state in states(parent).items() if state == "pruned")
+        trials = Trials(parent, read_search(parent))
+        assert {one.trials[0].params["seed"] for one in trials.configurations} == {2}
+
+    def test_the_other_seeds_of_what_has_passed_are_never_pruned(self, describe, search):
+        poor = {"space": {"learning_rate": [1e-6]}}
+        parent = describe(poor | {"seeds": [1]}, num_epochs=3, monitor="loss")
+        search(parent)
+        describe({"space": RATES, "seeds": [2]}, num_epochs=3, monitor="loss")
+        search(parent)  # all of them better than the poor one would be with this seed
+        describe(poor | {"seeds": [1, 2], "pruning": "halving"}, num_epochs=3, monitor="loss")
+        search(parent)
+        assert states(parent)["learning_rate=1e-06,seed=2"] == "finished"
+
+    def test_what_was_given_up_stays_so_when_nothing_is_pruned_any_more(self, describe, search):
+        parent = describe(HALVING, num_epochs=3)
+        search(parent, "--num_workers", 1)
+        before = states(parent)
+        assert "pruned" in before.values()
+        describe(HALVING | {"pruning": "none", "seeds": [2, 1]}, num_epochs=3)
+        search(parent)
+        assert states(parent) == before
+
+    def test_a_score_that_is_no_number_falls_behind(self, describe, search, variant):
+        path = variant("undefined", net="metrics = {'accuracy': lambda outputs, labels: float('nan')}")
+        parent = describe({"space": {"learning_rate": [0.01]}, "pruning": "halving"}, task="undefined", num_epochs=3)
+        said = search(parent, path=path, status=2)
+        assert "pruned      learning_rate=0.01: halving pruning: accuracy nan after epoch 1\n" in said
+        assert "no configuration has a score" in said
+
+    def test_the_median_prunes_too(self, describe, search):
+        rates = [0.03, 0.02, 0.01, 0.04, 1e-6, 2e-6]
+        parent = describe({"space": {"learning_rate": rates}, "pruning": "median"}, num_epochs=4)
+        search(parent, "--num_workers", 1)
+        assert [name for name, state in states(parent).items() if state == "pruned"]
+
+    def test_a_pruned_trial_can_be_trained_on_by_hand(self, describe, search, script):
+        parent = describe(HALVING, num_epochs=9)
+        search(parent, "--num_workers", 1)
+        trial = next(parent / name for name, state in states(parent).items() if state == "pruned")
+        assert script("train", "--model_dir", trial).status == 0
+        assert len(history(trial)) == 9
+
+
+class TestNothingIsLost:
+    def test_a_trial_that_fails_costs_itself_alone(self, describe, search):
+        parent = describe({"space": {"task": ["tests.projects.nowhere", "tests.projects.points"]}})
+        said = search(parent)
+        assert states(parent) == {"task=tests.projects.nowhere": "failed", "task=tests.projects.points": "finished"}
+        assert "failed      task=tests.projects.nowhere: " in said
+        assert "tests/projects/nowhere/net.py is not there" in said
+        log = (parent / "task=tests.projects.nowhere" / "train.log").read_text()
+        assert "net.py is not there" in log
+        assert "Traceback" not in log
+
+    def test_one_that_diverges_fails_with_the_reason(self, describe, search):
+        parent = describe({"space": {"learning_rate": [1e38, 0.01]}})
+        said = search(parent)
+        assert states(parent) == {"learning_rate=1e+38": "failed", "learning_rate=0.01": "finished"}
+        assert "the loss is no longer a finite number" in said
+
+    def test_our_own_faults_keep_their_traceback_in_the_log(self, describe, search, variant):
+        path = variant(
+            "broken", net="def accuracy(outputs, labels):\n    return 1 / 0\nmetrics = {'accuracy': accuracy}"
+        )
+        parent = describe({"space": {"task": ["broken"]}})
+        said = search(parent, path=path, status=2)
+        assert "no configuration has a score" in said
+        assert "failed      task=broken: ZeroDivisionError: division by zero" in said
+        assert "Traceback" in (parent / "task=broken" / "train.log").read_text()
+
+    @pytest.mark.parametrize(
+        ("code", "reason"),
+        [
+            ("import sys\ndef Net(params):\n    sys.exit('no licence')", "SystemExit: no licence"),
+            ("def loss_fn(outputs, labels):\n    raise ValueError('one\\n  two')", "ValueError: one two"),
+        ],
+        ids=["an exit", "a reason of several lines"],
+    )
+    def test_why_one_failed_is_told_in_one_line(self, describe, search, variant, code, reason):
+        path = variant("broken", net=code)
+        parent = describe({"space": {"task": ["broken"]}})
+        said = search(parent, path=path, status=2)
+        assert said.count(f"failed      task=broken: {reason}\n") == 1
+        assert states(parent) == {"task=broken": "failed"}
+
+    def test_what_failed_is_tried_once_more_by_each_call(self, describe, search, variant):
+        path = variant(
+            "broken", net="def accuracy(outputs, labels):\n    return 1 / 0\nmetrics = {'accuracy': accuracy}"
+        )
+        parent = describe({"space": {"task": ["broken"]}})
+        for calls in (1, 2):
+            search(parent, path=path, status=2)
+            assert (parent / "task=broken" / "train.log").read_text().count("Traceback") == calls
+        (path / "broken" / "net.py").write_text("from tests.projects.points.net import *")
+        search(parent, path=path)
+        assert states(parent) == {"task=broken": "finished"}
+        assert read(parent / "task=broken", "status.json")["reason"] is None
+
+    def test_one_whose_process_is_killed_goes_on_from_its_checkpoint(self, describe, search, tmp_path):
+        parent = describe({"space": {"learning_rate": [0.01]}}, num_epochs=4)
+        search(parent)
+        undisturbed = parent.rename(tmp_path / "undisturbed")
+        parent = describe({"space": {"learning_rate": [0.01]}}, num_epochs=4)
+        killed = functools.partial(faults.once, tmp_path / "killed", faults.die)
+        said = search(parent, before=functools.partial(faults.act_at_batch, 16, killed))
+        assert "interrupted learning_rate=0.01: killed by SIGKILL, out of memory?" in said
+        assert "Going on after epoch 2" in (parent / "learning_rate=0.01" / "train.log").read_text()
+        assert same_results(parent / "learning_rate=0.01", undisturbed / "learning_rate=0.01")
+
+    def test_one_that_is_killed_again_and_again_waits_for_the_next_call(self, describe, search):
+        parent = describe({"space": {"learning_rate": [0.01]}})
+        said = search(parent, status=2, before=functools.partial(faults.act_at_batch, 3, faults.die))
+        assert said.count("killed by SIGKILL") == 2
+        assert states(parent) == {"learning_rate=0.01": "interrupted"}
+        search(parent)
+        assert states(parent) == {"learning_rate=0.01": "finished"}
+
+    def test_a_crash_below_python_is_a_failure(self, describe, search):
+        parent = describe({"space": {"learning_rate": [0.01]}})
+        crash = functools.partial(faults.signal_self, signal.SIGSEGV)
+        assert "killed by SIGSEGV" in search(parent, status=2, before=functools.partial(faults.act_at_batch, 3, crash))
+        assert states(parent) == {"learning_rate=0.01": "failed"}
+
+    def test_a_damaged_file_makes_its_trial_a_failed_one(self, describe, search):
+        parent = describe({"space": RATES})
+        search(parent)
+        (parent / "learning_rate=0.01" / "run.json").write_text("{")
+        said = search(parent)
+        assert "failed      learning_rate=0.01: " in said
+        assert "run.json: not valid JSON" in said
+        assert "Best of 2 finished configurations" in said
+
+    def test_changing_the_search_adds_trials_and_overwrites_none(self, describe, search):
+        parent = describe({"space": {"learning_rate": [0.01, 0.1]}})
+        search(parent)
+        before = contents(parent)
+        describe({"space": {"learning_rate": [0.01, 0.03], "num_hidden": [4]}, "seeds": [1]})
+        search(parent)
+        after = contents(parent)
+        changed = {name for name in before if after.get(name) != before[name]}
+        assert changed <= {"search.json", "best.json"}
+        assert len(states(parent)) == 4
+        assert json.loads(after["best.json"])["name"]
+
+    def test_more_seeds_join_the_configurations_that_are_there(self, describe, search):
+        parent = describe({"space": {"learning_rate": [0.01]}, "seeds": [1]})
+        search(parent)
+        describe({"space": {"learning_rate": [0.01]}, "seeds": [1, 2]})
+        assert "Best of 1 finished configurations" in search(parent)
+        assert len(read(parent, "best.json")["folders"]) == 2
+
+    def test_a_trial_without_a_seed_of_its_own_is_that_of_the_seed_it_has(self, describe, search):
+        parent = describe({"space": {"learning_rate": [0.01]}})
+        search(parent, "--prepare")
+        describe({"space": {"learning_rate": [0.01]}, "seeds": [230, 1]})  # 230 is the default
+        search(parent)
+        assert states(parent) == {"learning_rate=0.01": "finished", "learning_rate=0.01,seed=1": "finished"}
+        assert len(read(parent, "best.json")["folders"]) == 2
+
+    def test_steps_may_change_where_configurations_are_suggested_one_by_one(self, describe, search):
+        for step, count in ((4, 2), (3, 3)):
+            space = {"num_hidden": {"min": 2, "max": 11, "step": step}}
+            parent = describe({"method": "tpe", "num_trials": count, "space": space}, num_epochs=1)
+            search(parent)
+        assert {"num_hidden=2", "num_hidden=5"} & states(parent).keys()
+        assert len(states(parent)) >= 3
+
+    def test_so_they_do_where_configurations_are_suggested_one_by_one(self, describe, search):
+        settings = {"method": "tpe", "num_trials": 2, "space": {"learning_rate": {"min": 1e-3, "max": 1e-1}}}
+        parent = describe(settings | {"seeds": [1]}, num_epochs=1)
+        search(parent)
+        describe(settings | {"seeds": [1, 2]}, num_epochs=1)
+        search(parent)
+        assert len(states(parent)) == 4
+
+    def test_a_trial_from_another_base_is_not_mixed_in(self, describe, search):
+        parent = describe({"space": RATES})
+        search(parent)
+        before = contents(parent)
+        describe({"space": RATES}, num_epochs=3)
+        said = search(parent, status=2)
+        assert "learning_rate=0.001 was made from another params.json: num_epochs 2 -> 3" in said
+        assert contents(parent).keys() == before.keys()
+
+    def test_nor_is_one_from_another_base_of_which_nothing_is_asked_any_more(self, describe, search):
+        parent = describe({"space": RATES})
+        search(parent)
+        describe({"space": {"learning_rate": [0.02], "num_hidden": [4]}}, num_epochs=3)
+        assert "was made from another params.json: num_epochs 2 -> 3" in search(parent, status=2)
+        assert len(states(parent)) == 3
+
+    def test_a_seed_may_move_from_the_base_into_the_search(self, describe, search):
+        parent = describe({"space": {"learning_rate": [0.01]}}, seed=7)
+        search(parent)
+        for space in ({"learning_rate": [0.01]}, {"num_hidden": [4]}):
+            describe({"space": space, "seeds": [7]})
+            search(parent)
+        assert states(parent) == dict.fromkeys(["learning_rate=0.01", "num_hidden=4,seed=7"], "finished")
+
+    def test_an_experiment_that_is_no_trial_is_not_taken_for_one(self, describe, search):
+        parent = describe({"space": RATES})
+        (parent / "learning_rate=0.01").mkdir()
+        (parent / "learning_rate=0.01" / "params.json").write_text(json.dumps(BASE | {"learning_rate": 0.5}))
+        said = search(parent, status=2)
+        assert "learning_rate=0.01 is there already and no trial of this search; move it away" in said
+        assert states(parent) == {}
+
+    def test_every_trial_is_checked_before_the_first_one_starts(self, describe, search):
+        for settings in (
+            {"space": {"batch_size": [8, 0]}},
+            {"space": {"batch_size": {"min": 0, "max": 8}}, "method": "tpe", "num_trials": 1},
+        ):
+            parent = describe(settings)
+            assert '"batch_size" must be at least 1' in search(parent, status=2)
+            assert not list(parent.glob("batch_size*"))
+
+    def test_a_copy_of_a_trial_does_not_count(self, describe, search):
+        parent = describe({"space": {"learning_rate": [0.01]}})
+        search(parent)
+        shutil.copytree(parent / "learning_rate=0.01", parent / "copy")
+        search(parent)
+        assert len(read(parent, "best.json")["folders"]) == 1
+
+
+class TestStopping:
+    """With the real server, as signals and deaths meet real processes."""
+
+    @pytest.fixture
+    def start(self, tmp_path):
+        """Starts a search as it is typed, in a process group of its own; all of it is gone in the end."""
+        started = []
+
+        def begin(parent, *words):
+            command = [sys.executable, "search_hyperparams.py", "--parent_dir", str(parent), *words]
+            output = (tmp_path / "output").open("w")
+            started.append(subprocess.Popen(command, cwd=ROOT, stdout=output, stderr=output, start_new_session=True))
+            return started[-1]
+
+        yield begin
+        for process in started:
+            if process.poll() is None:
+                process.kill()
+                process.wait()
+
+    @staticmethod
+    def wait_for(condition):
+        deadline = time.monotonic() + 90
+        while not condition():
+            assert time.monotonic() < deadline, "it did not come to pass"
+            time.sleep(0.05)
+
+    @pytest.mark.slow
+    @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL], ids=["Ctrl-C", "the search is killed"])
+    def test_it_leaves_every_trial_resumable_and_goes_on(self, describe, search, start, tmp_path, number):
+        settings = {"space": {"learning_rate": [0.01, 0.02]}}
+        parent = describe(settings, num_epochs=60)
+        process = start(parent, "--num_workers", "2")
+        self.wait_for(lambda: len(list(parent.glob("*/last.pth.tar"))) == 2)
+        pids = [read(path.parent, "status.json")["pid"] for path in parent.glob("*/status.json")]
+        assert [os.getpgid(pid) for pid in pids] == pids  # else Ctrl-C would reach them twice, which means: at once
+        if number == signal.SIGINT:
+            os.killpg(process.pid, number)  # as a terminal does
+        else:
+            process.kill()
+        assert process.wait() == (130 if number == signal.SIGINT else -number)
+        self.wait_for(lambda: list(states(parent).values()) == ["interrupted"] * 2)
+        said = (tmp_path / "output").read_text()
+        assert "Traceback" not in said
+        assert ("Stopped; go on with  python search_hyperparams.py" in said) == (number == signal.SIGINT)
+        search(parent)
+        assert list(states(parent).values()) == ["finished"] * 2
+        for trial in parent.glob("*/"):
+            assert len(history(trial)) == 60
+            assert "Going on after epoch" in (trial / "train.log").read_text()
+
+    @pytest.mark.slow
+    def test_ctrl_c_while_all_is_imported_is_no_traceback(self, describe, start, variant, tmp_path, monkeypatch):
+        sign = tmp_path / "sign"
+        path = variant("slow", net=f"import pathlib, time\npathlib.Path({str(sign)!r}).touch()\ntime.sleep(2)")
+        monkeypatch.setenv("PYTHONPATH", str(path))
+        parent = describe({"space": RATES}, task="slow")
+        process = start(parent)
+        self.wait_for(sign.exists)
+        os.killpg(process.pid, signal.SIGINT)
+        assert process.wait() == 130
+        self.wait_for(lambda: not self.has_group(process.pid))
+        said = (tmp_path / "output").read_text()
+        assert "Stopped; go on with  python search_hyperparams.py" in said
+        assert "Traceback" not in said
+
+    @staticmethod
+    def has_group(number):
+        try:
+            os.killpg(number, 0)
+        except ProcessLookupError:
+            return False
+        return True
+
+    @pytest.mark.slow
+    def test_a_task_that_touches_a_gpu_at_import_is_told_so(self, describe, start, variant, tmp_path, monkeypatch):
+        path = variant("greedy", net="import torch\ntorch.cuda._initialized = True  # what torch.cuda.init() leaves")
+        monkeypatch.setenv("PYTHONPATH", str(path))
+        parent = describe({"space": RATES}, task="greedy")
+        assert start(parent).wait() == 2
+        assert "error: the task touches a GPU at import" in (tmp_path / "output").read_text()
+        assert states(parent) == {}
+
+    @pytest.mark.slow
+    def test_a_task_that_cannot_be_imported_ends_the_search(self, describe, start, variant, tmp_path, monkeypatch):
+        path = variant("broken", net="1 / 0")
+        monkeypatch.setenv("PYTHONPATH", str(path))
+        parent = describe({"space": RATES}, task="broken")
+        assert start(parent).wait() == 2
+        said = (tmp_path / "output").read_text()
+        assert "ZeroDivisionError" in said
+        assert "error: the task cannot be imported; why stands above" in said
+
+    def test_two_searches_in_one_folder_are_refused(self, describe, search):
+        parent = describe({"space": RATES})
+        with alone(parent):
+            assert "is being searched by another process" in search(parent, status=2)
+        assert states(parent) == {}
+
+    def test_a_trial_that_trains_elsewhere_is_waited_for_and_not_run_twice(self, describe, search, tmp_path):
+        parent = describe({"space": RATES})
+        search(parent, "--prepare")
+        (tmp_path / "first").mkdir()
+        pause = functools.partial(time.sleep, 3)
+        sign = tmp_path / "slow"
+        slow = functools.partial(faults.act_at_batch, 10, functools.partial(faults.both, sign.touch, pause))
+        trial = parent / "learning_rate=0.01"
+        other = scripts.start("train", "--model_dir", trial, before=slow, output=tmp_path / "first")
+        self.wait_for(sign.exists)
+        search(parent)
+        other.join()
+        assert list(states(parent).values()) == ["finished"] * 3
+        assert "continued" not in read(trial, "run.json")
+        assert (trial / "train.log").read_text().count("Training ") == 1
+
+
+class TestClusters:
+    def test_it_prepares_folders_and_a_command_for_each(self, describe, search, script):
+        parent = describe({"space": RATES, "seeds": [1]})
+        said = search(parent, "--prepare", "--data_dir", "some where")
+        assert "3 commands in " in said
+        commands = (parent / "commands.txt").read_text().splitlines()
+        name = f"{parent}/learning_rate=0.001,seed=1"
+        assert commands[0] == f"python train.py --model_dir {name} --data_dir 'some where'"
+        assert sorted(path.name for path in parent.glob("*/")) == [
+            f"learning_rate={rate},seed=1" for rate in (0.001, 0.01, 0.1)
+        ]
+        assert states(parent) == {}
+        assert script("train", "--model_dir", name).status == 0
+        before = contents(parent / "learning_rate=0.001,seed=1")
+        search(parent)
+        assert contents(parent / "learning_rate=0.001,seed=1") == before
+        assert list(states(parent).values()) == ["finished"] * 3
+        assert "sbatch" not in search(parent, "--prepare")
+        assert (parent / "commands.txt").read_text() == ""
+
+    def test_the_line_for_a_job_array_can_be_typed(self, describe, search, tmp_path):
+        parent = describe({"space": RATES}).rename(tmp_path / "my search")
+        said = search(parent, "--prepare")
+        words = shlex.split(said.split("SLURM:  ")[1].splitlines()[0])
+        assert words[:3] == ["sbatch", "--array=1-3", "--wrap"]
+        told = "python() { printf '%s\\n' \"$@\"; }; "  # in place of Python
+        job = subprocess.run(
+            ["bash", "-c", told + words[3]],
+            env={**os.environ, "SLURM_ARRAY_TASK_ID": "2"},
+            capture_output=True,
+            text=True,
+        )
+        assert job.stdout.splitlines() == ["train.py", "--model_dir", f"{parent}/learning_rate=0.01"]
+
+    @pytest.mark.parametrize(
+        "more", [{"method": "tpe", "num_trials": 3}, {"pruning": "median"}], ids=["tpe", "pruning"]
+    )
+    def test_what_depends_on_other_trials_cannot_be_prepared(self, describe, search, more):
+        assert "--prepare is for grid and random" in search(describe({"space": RATES, **more}), "--prepare", status=2)
+
+
+class TestTheTestSplit:
+    LOOKS = """
+from engine.training.device import choose_device
+from engine.training.task import fetch_batches, load_task
+import torch
+
+def configure_optimizer(model, params):
+    fetch_batches(load_task("tests.projects.points", params), ["test"], params, choose_device("cpu"))
+    return torch.optim.Adam(model.parameters())
+"""
+
+    def test_to_ask_for_it_in_a_search_is_an_error(self, describe, search, variant, script, experiment):
+        path = variant("curious", net=self.LOOKS)
+        parent = describe({"space": RATES}, task="curious")
+        assert "a search must not look at test" in search(parent, path=path, status=2)
+        folder = experiment(**BASE | {"task": "curious"})
+        assert script("train", "--model_dir", folder, path=path).status == 0  # elsewhere it is the user's own affair
+
+
+class TestWorkers:
+    @pytest.fixture
+    def workers(self, monkeypatch):
+        monkeypatch.setattr("engine.search.workers.start_method", lambda: "fork")
+        with Workers([]) as workers:
+            yield workers
+
+    def test_devices_are_dealt_out_in_turn(self, workers):
+        workers.deal(3, "cpu, mps", "auto")
+        assert workers.devices == ["cpu", "mps", "cpu"]
+
+    def test_each_worker_has_the_device_with_the_fewest(self, workers, tmp_path, monkeypatch):
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "GPU-4f, GPU-5a")
+        workers.devices = ["cuda:0", "cuda:1", "cuda:0"]
+        for name in ("a", "b", "c"):
+            assert workers.has_room
+            workers.start(name, tmp_path / "log", note_device, tmp_path / name)
+        assert not workers.has_room
+        while workers.busy:
+            assert set(workers.ended(1).values()) <= {0}
+        assert sorted((tmp_path / name).read_text() for name in ("a", "b", "c")) == ["GPU-4f", "GPU-4f", "GPU-5a"]
+        assert not os.access(tmp_path / "log", os.X_OK)
+
+    @pytest.mark.parametrize(("device", "seen"), [("cpu", ""), (None, None), ("cuda", "0"), ("cuda:2", "2")])
+    def test_a_worker_sees_its_own_device_alone(self, workers, tmp_path, monkeypatch, device, seen):
+        monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+        workers.devices = [device]
+        workers.start("a", tmp_path / "log", note_device, tmp_path / "a")
+        while workers.busy:
+            workers.ended(1)
+        assert (tmp_path / "a").read_text() == str(seen)
+
+    @pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="cores cannot be taken away here")
+    def test_without_a_gpu_there_is_a_worker_for_each_core_that_may_be_used(self, workers):
+        cores = os.sched_getaffinity(0)
+        try:
+            os.sched_setaffinity(0, {min(cores)})  # as a cluster's queue does
+            workers.deal(None, None, "cpu")
+        finally:
+            os.sched_setaffinity(0, cores)
+        assert workers.devices == [None]
+
+    @pytest.mark.parametrize(
+        ("devices", "meant", "said"),
+        [
+            ("cpu,gpu", "auto", '"gpu" is none'),
+            ("cuda:0", "cuda:1", "take one of them out"),
+            ("cpu,cuda:99", "auto", '"cuda:99" is not there; torch sees'),
+        ],
+    )
+    def test_devices_that_are_none_or_contradict_the_params_are_refused(self, workers, devices, meant, said):
+        with pytest.raises(UserError, match=said):
+            workers.deal(1, devices, meant)
+
+
+def note_device(path):
+    path.write_text(str(os.environ.get("CUDA_VISIBLE_DEVICES")))
+
+
+class TestLiveTable:
+    def test_a_terminal_shows_what_runs_and_how_far_it_is(self, describe, search):
+        import pty  # which Windows lacks
+
+        parent = describe({"space": RATES})
+        search(parent)
+        trials = Trials(parent, read_search(parent))
+        running = next(iter(trials))
+        write_json(running.experiment.file("status.json"), {"state": "interrupted", "epoch": 1})
+        trials = Trials(parent, read_search(parent))
+        ours, theirs = pty.openpty()
+        with open(theirs, "w") as stream:
+            table = LiveTable(trials, stream)
+            table.show([running])
+            table.show([running])
+            table.tell_end(next(trial for trial in trials if trial.name == "learning_rate=0.01"))
+            shown = ""
+            while "finished    learning_rate=0.01" not in shown:
+                shown += os.read(ours, 10_000).decode().replace("\r\n", "\n")
+        summary = "3 trials, 0 s: 1 running, 2 finished, 1 interrupted, best accuracy 0."
+        assert shown.count(summary) == 2
+        assert "  epoch 1/2, accuracy 0." in shown
+        assert "  learning_rate=0.001\n" in shown
+        assert shown.count("\x1b[2F\x1b[J") == 2  # back to the first of two lines, and erased
+        assert shown.endswith("\n")
+        assert "finished    learning_rate=0.01: accuracy" in shown
+
+    def test_elsewhere_only_what_has_ended_is_told(self, describe, search):
+        said = search(describe({"space": RATES}))
+        assert "\x1b" not in said
+        assert len([line for line in said.splitlines() if line.startswith("finished    learning_rate=")]) == 3
+
+    def test_durations_are_in_the_unit_that_suits(self):
+        assert [readable(seconds) for seconds in (5, 90, 5400)] == ["5 s", "1.5 min", "1.5 h"]

@@ -1,0 +1,106 @@
+"""Ways to die: a process that is to be killed arranges for it, and then runs as it would have."""
+
+import os
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+
+def die() -> None:
+    """Be gone at once, with nothing written, closed or said."""
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def kill_at_replace(number: int, after: bool) -> None:
+    """Die at the `number`-th time (from 1) that a file is to take another's place: right before it, or right after."""
+    replace = os.replace
+    calls = 0
+
+    def counted(*arguments: Any) -> None:
+        nonlocal calls
+        calls += 1
+        if calls == number and not after:
+            die()
+        replace(*arguments)
+        if calls == number:
+            die()
+
+    os.replace = counted  # type: ignore[assignment]
+
+
+def kill_at_sync(number: int) -> None:
+    """Die at the `number`-th time that something is to be made sure to be on the disk: the file is half there."""
+    sync = os.fsync
+    calls = 0
+
+    def counted(descriptor: int) -> None:
+        nonlocal calls
+        calls += 1
+        if calls == number:
+            die()
+        sync(descriptor)
+
+    os.fsync = counted  # type: ignore[assignment]
+
+
+def act_at_batch(number: int, action: Callable[[], None], training: bool = True) -> None:
+    """Do something in the forward pass of the `number`-th batch, in training or in validation."""
+    from torch import nn
+
+    call = nn.Sequential.forward
+    calls = 0
+
+    def counted(self: nn.Sequential, inputs: Any) -> Any:
+        nonlocal calls
+        calls += self.training == training
+        if self.training == training and calls == number:
+            action()
+        return call(self, inputs)
+
+    nn.Sequential.forward = counted  # type: ignore[method-assign]
+
+
+def signal_self(*numbers: int) -> None:
+    """Get signals, one after the other."""
+    for number in numbers:
+        os.kill(os.getpid(), number)
+
+
+def wait(sign: Path) -> None:
+    """Leave a sign, and do nothing for a minute."""
+    sign.touch()
+    time.sleep(60)
+
+
+def limit_file_size(size: int) -> None:
+    """Let no file grow beyond `size` bytes, which is what a full disk looks like to who writes."""
+    import resource
+
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
+
+
+def nothing() -> None:
+    """Go on."""
+
+
+def both(first: Callable[[], None], second: Callable[[], None]) -> None:
+    """Do one thing, and then the other."""
+    first()
+    second()
+
+
+def once(sign: Path, action: Callable[[], None]) -> None:
+    """Do something the first time only; the sign tells the next process."""
+    if not sign.exists():
+        sign.touch()
+        action()
+
+
+def fork_workers() -> None:
+    """Let a search fork its workers from its own process, which is as warm here as its server would be."""
+    import engine.search.workers
+
+    engine.search.workers.start_method = lambda: "fork"  # type: ignore[assignment]

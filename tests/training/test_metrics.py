@@ -1,0 +1,265 @@
+"""A score does not depend on how the split was cut into batches, and it is the one computed by hand."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from sklearn.metrics import f1_score
+from torch.nn.functional import cross_entropy
+from torchmetrics import MetricCollection
+from torchmetrics.classification import MulticlassAUROC, MulticlassF1Score
+
+from engine.errors import UserError
+from engine.training.metrics import MacroF1, Scores, to_numpy
+
+COUNT, CLASSES = 100, 4
+every_batch_size = pytest.mark.parametrize("batch_size", [1, 7, 1000])
+
+
+@pytest.fixture
+def split():
+    """(100, 4) outputs and (100,) labels; the last class is rare, and the first 30 labels are masked ones in `mask`."""
+    generator = torch.Generator().manual_seed(3)
+    outputs = torch.randn(COUNT, CLASSES, generator=generator)
+    labels = torch.randint(CLASSES - 1, (COUNT,), generator=generator)
+    labels[50] = CLASSES - 1
+    return outputs, labels
+
+
+def masked(labels):
+    """The first 30 examples, and each fifth of the others, count for nothing."""
+    numbers = torch.arange(len(labels))
+    return (numbers < 30) | (numbers % 5 == 0)
+
+
+def scored(split, loss_fn, metrics, batch_size, mask=None):
+    """The scores of the split, a batch of `batch_size` at a time."""
+    scores = Scores(metrics)
+    columns = (*split, *([] if mask is None else [mask]))
+    for batch in zip(*(column.split(batch_size) for column in columns), strict=True):
+        scores.add(loss_fn(*batch), *batch[:2])
+    assert scores.examples == COUNT
+    return scores.compute()
+
+
+# Losses
+
+
+@every_batch_size
+def test_a_mean_loss(split, batch_size):
+    scores = scored(split, cross_entropy, {}, batch_size)
+    assert scores == {"loss": pytest.approx(cross_entropy(*split).item(), rel=1e-6)}
+
+
+def masked_loss(outputs, labels, mask):
+    losses = cross_entropy(outputs, labels, reduction="none")
+    return losses[~mask].sum(), (~mask).sum()
+
+
+@every_batch_size
+def test_a_loss_as_total_and_count_where_whole_batches_are_masked(split, batch_size):
+    mask = masked(split[1])
+    expected = cross_entropy(split[0][~mask], split[1][~mask]).item()
+    assert scored(split, masked_loss, {}, batch_size, mask)["loss"] == pytest.approx(expected, rel=1e-6)
+
+
+@every_batch_size
+def test_a_loss_where_everything_is_masked(split, batch_size):
+    nothing = torch.ones(COUNT, dtype=torch.bool)
+    assert math.isnan(scored(split, masked_loss, {}, batch_size, nothing)["loss"])
+
+
+def test_a_masked_batch_has_a_loss_of_zero_and_gradients_of_zero(split):
+    outputs = split[0].requires_grad_()
+    mean = Scores({}).add(masked_loss(outputs, split[1], torch.ones(COUNT, dtype=torch.bool)), *split)
+    mean.value.backward()
+    assert mean.value.item() == 0
+    assert not outputs.grad.any()
+
+
+def test_a_count_may_be_a_plain_number(split):
+    total = cross_entropy(*split, reduction="sum")
+    assert scored(split, lambda *_: (total, COUNT), {}, 1000)["loss"] == pytest.approx(total.item() / COUNT)
+    assert math.isnan(scored(split, lambda *_: (total * 0, 0), {}, 1000)["loss"])
+
+
+@every_batch_size
+def test_a_dict_of_losses(split, batch_size):
+    mask = masked(split[1])
+
+    def losses(outputs, labels, mask):
+        return {"loss": cross_entropy(outputs, labels), "kept": masked_loss(outputs, labels, mask)}
+
+    scores = scored(split, losses, {}, batch_size, mask)
+    kept = cross_entropy(split[0][~mask], split[1][~mask]).item()
+    assert scores == {"loss": pytest.approx(cross_entropy(*split).item()), "kept": pytest.approx(kept)}
+
+
+def test_a_dict_of_losses_has_the_one_to_minimise(split):
+    with pytest.raises(UserError, match=r'without "loss".*cross_entropy'):
+        Scores({}).add({"cross_entropy": cross_entropy(*split)}, *split)
+
+
+def test_a_loss_that_is_no_number_of_one_batch_is_refused(split):
+    for loss, form in (
+        (cross_entropy(*split, reduction="none"), r'"loss" .* it is a Tensor of shape \(100,\), not a tensor of one'),
+        (1.5, "it is a float, not a tensor"),
+        ((torch.ones(1), 2, 3), "it is a tuple of 3, not"),
+        ({"loss": torch.ones(()), "part": torch.ones(2)}, r'"part" .* shape \(2,\)'),
+    ):
+        with pytest.raises(UserError, match=form):
+            Scores({}).add(loss, *split)
+    assert Scores({}).add(torch.ones(1), *split).weight == COUNT
+
+
+# Metrics
+
+
+@pytest.mark.parametrize(
+    ("result", "form"),
+    [
+        (None, "returns None, not a number"),
+        (np.ones(COUNT), r"a ndarray of shape \(100,\)"),
+        (torch.ones(COUNT), r"a Tensor of shape \(100,\)"),
+        ((1, 2, 3), "a tuple of 3"),
+        ("high", "a str"),
+    ],
+)
+def test_a_function_that_returns_no_number_is_refused(split, result, form):
+    with pytest.raises(UserError, match=f'the metric "accuracy" {form if "returns" in form else f"returns {form}"}'):
+        scored(split, cross_entropy, {"accuracy": lambda outputs, labels: result}, 1000)
+
+
+def test_a_fault_within_a_function_keeps_its_own_error(split):
+    with pytest.raises(TypeError, match="NoneType"):
+        scored(split, cross_entropy, {"accuracy": lambda outputs, labels: None + 1}, 1000)
+
+
+@every_batch_size
+def test_a_function_of_numpy_arrays(split, batch_size):
+    def accuracy(outputs, labels):
+        assert (outputs.dtype, labels.dtype) == (np.float32, np.int64)
+        return np.mean(outputs.argmax(axis=1) == labels)
+
+    scores = scored(split, cross_entropy, {"accuracy": accuracy}, batch_size)
+    assert list(scores) == ["accuracy", "loss"]
+    assert scores["accuracy"] == pytest.approx((split[0].argmax(dim=1) == split[1]).double().mean().item())
+
+
+@every_batch_size
+def test_a_function_that_returns_total_and_count(split, batch_size):
+    def recall_of_first(outputs, labels):
+        return np.sum((outputs.argmax(axis=1) == 0) & (labels == 0)), np.sum(labels == 0)
+
+    first = split[1] == 0
+    expected = (split[0][first].argmax(dim=1) == 0).double().mean().item()
+    scores = scored(split, cross_entropy, {"recall": recall_of_first}, batch_size)
+    assert scores["recall"] == pytest.approx(expected)
+
+
+@every_batch_size
+def test_an_object_of_torchmetrics(split, batch_size):
+    metrics = {"f1": MulticlassF1Score(CLASSES, average="macro"), "auroc": MulticlassAUROC(CLASSES - 1)}
+    outputs, labels = split[0][:, : CLASSES - 1].softmax(dim=1), split[1].clamp(max=CLASSES - 2)
+    scores = scored((outputs, labels), cross_entropy, {"auroc": metrics["auroc"]}, batch_size)
+    assert scores["auroc"] == pytest.approx(MulticlassAUROC(CLASSES - 1)(outputs, labels).item(), rel=1e-5)
+    expected = f1_score(split[1], split[0].argmax(dim=1), average="macro")
+    assert scored(split, cross_entropy, {"f1": metrics["f1"]}, batch_size)["f1"] == pytest.approx(expected, rel=1e-5)
+
+
+@every_batch_size
+def test_a_collection_of_torchmetrics(split, batch_size):
+    collection = MetricCollection(
+        {"macro": MulticlassF1Score(CLASSES, average="macro"), "each": MulticlassF1Score(CLASSES, average="none")}
+    )
+    scores = scored(split, cross_entropy, {"f1": collection}, batch_size)
+    each = f1_score(split[1], split[0].argmax(dim=1), average=None)
+    assert set(scores) == {"macro", *(f"each_{index}" for index in range(CLASSES)), "loss"}
+    assert [scores[f"each_{index}"] for index in range(CLASSES)] == pytest.approx(each, rel=1e-5)
+
+
+def test_the_given_object_is_left_alone(split):
+    metric = MulticlassF1Score(CLASSES)
+    first = scored(split, cross_entropy, {"f1": metric}, 7)
+    assert metric.update_count == 0
+    assert scored(split, cross_entropy, {"f1": metric}, 7) == first
+
+
+@every_batch_size
+@pytest.mark.parametrize("classes", [CLASSES, CLASSES + 2], ids=["all occur", "two never occur"])
+def test_macro_f1_is_that_of_scikit_learn(split, batch_size, classes):
+    outputs = torch.cat([split[0], torch.full((COUNT, classes - CLASSES), -9.0)], dim=1)
+    scores = scored((outputs, split[1]), cross_entropy, {"f1": MacroF1(classes)}, batch_size)
+    expected = f1_score(split[1], outputs.argmax(dim=1), average="macro")
+    assert scores["f1"] == pytest.approx(expected, abs=1e-12)
+
+
+def test_bfloat16_reaches_metrics_as_float32(split):
+    seen = {}
+
+    def keep(outputs, labels):
+        seen.update(dtype=outputs.dtype)
+        return 0.0
+
+    Scores({"keep": keep}).add(cross_entropy(*split), split[0].bfloat16(), split[1])
+    assert seen == {"dtype": np.float32}
+
+
+def test_nested_outputs_and_labels_stay_nested():
+    nested = to_numpy({"a": [torch.ones(2), 3], "b": (torch.ones(1, dtype=torch.bool),)})
+    assert isinstance(nested["a"][0], np.ndarray)
+    assert nested["a"][1] == 3
+    assert nested["b"][0].dtype == bool
+
+
+def test_a_split_without_batches_is_refused():
+    with pytest.raises(UserError, match="no batch"):
+        Scores({}).compute()
+
+
+# Looking only now and then
+
+
+def test_looking_seldom_thins_functions_and_nothing_else(split):
+    looks = []
+
+    def look(outputs, labels):
+        looks.append(labels.tolist())
+        return 0.0
+
+    often, seldom = (Scores({"look": look, "f1": MacroF1(CLASSES)}, every=every) for every in (1, 4))
+    batches = list(zip(split[0].split(9), split[1].split(9), strict=True))
+    for scores in (often, seldom):
+        looks.clear()
+        for batch in batches:
+            scores.add(cross_entropy(*batch), *batch)
+    assert looks == [labels.tolist() for _, labels in batches[::4]]
+    assert seldom.compute() == often.compute()
+
+
+@pytest.mark.parametrize("every", [1, 3, 100])
+@pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
+@pytest.mark.parametrize("where", [0, 1, 4, 6, 7])
+def test_the_first_loss_that_is_no_number_is_known_by_its_batch(every, bad, where):
+    scores = Scores({}, every=every)
+    for index in range(8):
+        scores.add(torch.tensor(bad if index in (where, 7) else 1.0), torch.ones(2), torch.ones(2))
+    scores.settle()
+    assert scores.not_finite_at == where
+
+
+def test_finite_losses_are_no_fault(split):
+    scores = Scores({})
+    scores.add(cross_entropy(*split), *split)
+    scores.settle()
+    assert scores.not_finite_at is None
+
+
+def test_a_second_pass_begins_anew(split):
+    scores = Scores({"f1": MacroF1(CLASSES)})
+    scores.add(cross_entropy(*split), *split)
+    first = scores.compute()
+    scores.reset()
+    scores.add(cross_entropy(*split), *split)
+    assert scores.compute() == first
