@@ -66,6 +66,7 @@ from engine.data import SamePass, TensorBatches
 from engine.nested import as_pair
 from engine.training import (
     Device,
+    Losses,
     Predictions,
     Scores,
     Task,
@@ -76,6 +77,7 @@ from engine.training import (
     label_errors_explained,
     load_task,
     load_weights,
+    mean_losses,
     read_checkpoint,
     release_log,
     score_line,
@@ -84,17 +86,19 @@ from engine.training import (
 )
 
 
-def forward(task: Task, model: nn.Module, batch: Any, params: Params) -> tuple[Any, Any, Any]:
-    """One batch through the network, in training and in evaluation: (loss, outputs, labels)."""
+def forward(task: Task, model: nn.Module, batch: Any, params: Params) -> tuple[Losses | None, Any, Any]:
+    """One batch through the network, in training and in evaluation: (losses, outputs, labels).
+
+    Without labels, or where the task's `step` gives no loss, there is nothing to score, only to predict.
+    """
     if task.step is not None:
-        return task.step(model, batch, params)
-    inputs, labels = as_pair(batch)
-    outputs = model(inputs)
-    if labels is None:  # nothing to score, only to predict
-        return None, outputs, None
-    with label_errors_explained(outputs, labels):
-        loss = task.loss_fn(outputs, labels)
-    return loss, outputs, labels
+        loss, outputs, labels = task.step(model, batch, params)
+    else:
+        inputs, labels = as_pair(batch)
+        outputs = model(inputs)
+        with label_errors_explained(outputs, labels):
+            loss = None if labels is None else task.loss_fn(outputs, labels)
+    return None if loss is None else mean_losses(loss, outputs, labels), outputs, labels
 
 
 @torch.no_grad()
@@ -112,9 +116,8 @@ def evaluate(
     for batch in itertools.islice(batches, params.max_eval_batches):
         batch = device.move(batch)
         with device.autocast():
-            loss, outputs, labels = forward(task, model, batch, params)
-        if loss is not None:
-            scores.add(loss, outputs, labels)
+            losses, outputs, labels = forward(task, model, batch, params)
+        scores.add(losses, outputs, labels)
         if predictions is not None:
             predictions.add(outputs, labels)
     return scores.compute() if scores.batches else {}

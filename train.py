@@ -8,7 +8,7 @@ Run it again on the same folder, and it goes on where it was.
 """
 
 import argparse
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from engine.errors import run
@@ -42,7 +42,6 @@ if __name__ == "__main__":  # wrong arguments and params end here, before the se
     run(lambda: read_params(parse_arguments()))
 
 import logging
-import time
 from pathlib import Path
 
 from torch import nn
@@ -54,6 +53,7 @@ from engine.randomness import seed_everything, use_deterministic_operations
 from engine.training import (
     Device,
     Gradients,
+    Hook,
     Schedule,
     Scores,
     State,
@@ -61,6 +61,7 @@ from engine.training import (
     Watch,
     average_of,
     choose_device,
+    clip_gradients,
     drop_previous,
     expected_mode,
     fetch_batches,
@@ -82,21 +83,25 @@ from evaluate import evaluate, forward
 def train(state: State, feed: Feed, task: Task, params: Params, device: Device, watch: Watch) -> None:
     """Train for one epoch, or what is left of it."""
     model, optimizer, scores = state.model, state.optimizer, state.scores
-    gradients = Gradients(model, params.accumulate, params.grad_clip)
+    gradients = Gradients(model, params.accumulate)
     set_training_mode(model)
-    batches = feed.epoch(state.epoch, start=scores.batches)
-    with progress_bar(batches, f"epoch {state.epoch + 1}", len(feed), scores.batches, params.batch_size) as bar:
-        for group in gradients.groups(bar):  # one batch, unless `accumulate` makes a step of several
+    done = scores.batches  # of this epoch: not 0 where it was interrupted
+    batches = feed.epoch(state.epoch, start=done)
+    with progress_bar(batches, f"epoch {state.epoch + 1}", len(feed), done, params.batch_size) as bar:
+        for step in gradients.steps(bar):  # a step has one batch; with `accumulate`, it has so many
             optimizer.zero_grad()
-            for batch in group:
+            for batch in step:
                 batch = device.move(batch)
                 with device.autocast():
-                    loss, outputs, labels = forward(task, model, batch, params)
-                loss = gradients.share(scores.add(loss, outputs, labels))  # waits every `save_summary_steps` batches
-                loss.backward()  # from the mean over the batch; from its total, where several batches make a step
-            gradients.finish()
+                    losses, outputs, labels = forward(task, model, batch, params)
+                gradients.share(losses).backward()  # from "loss", the one of them to minimise
+                scores.add(losses, outputs, labels)  # waits for the device every `save_summary_steps` batches
+            gradients.average()  # where a step has several batches
+            clip_gradients(model, params.grad_clip)
             optimizer.step()
-            state.after_step()
+            state.schedule.after_step()  # the learning rate of the next step
+            state.update_average()  # the weights that are evaluated, with `ema_decay`
+            state.step += 1
             watch.after_step()
             bar.set_postfix_str(f"loss {scores.loss:.3f}", refresh=False)
 
@@ -109,44 +114,17 @@ def train_and_evaluate(
     params: Params,
     device: Device,
     watch: Watch,
-    on_epoch: Callable[[int, Values], None] | None = None,
 ) -> None:
-    """Train and evaluate, epoch by epoch, from wherever `state` is; keep the last checkpoint and the best one.
-
-    `on_epoch` is told each epoch and its validation scores; what it raises ends the training.
-    """
+    """Train and evaluate, epoch by epoch, from wherever `state` is; keep the last checkpoint and the best one."""
     while state.is_to_go_on(params.num_epochs, params.patience):
         logging.info(f"Epoch {state.epoch + 1}/{params.num_epochs}")
-        start, examples = time.perf_counter(), state.scores.examples
         train(state, feed, task, params, device, watch)
-        train_scores = watch.computed()
-        examples_per_second = (state.scores.examples - examples) / (time.perf_counter() - start)
-        learning_rate = state.learning_rate
-        with watch.validating():
+        train_scores = watch.training_scores()
+        with watch.validation():
             val_scores = evaluate(state.scored_model, val_batches, task, params, device)
-        is_best = state.finish_epoch(watch.monitored(val_scores), watch.mode)
-        state.seconds += time.perf_counter() - start
-
-        row = history_row(state, train_scores, val_scores, learning_rate, examples_per_second)
-        watch.after_epoch(row, train_scores, val_scores, is_best)
-        if state.epoch == 1:
+        if state.epoch == 0:
             watch.board.add_images(feed.first_batch)
-        if on_epoch is not None:
-            on_epoch(state.epoch, val_scores)
-
-
-def history_row(
-    state: State, train_scores: Values, val_scores: Values, learning_rate: float, examples_per_second: float
-) -> Values:
-    """The line of an epoch in `metrics.jsonl`."""
-    return {
-        "epoch": state.epoch,
-        **{f"train_{name}": value for name, value in train_scores.items()},
-        **{f"val_{name}": value for name, value in val_scores.items()},
-        "learning_rate": learning_rate,
-        "seconds": round(state.seconds, 3),
-        "examples_per_second": round(examples_per_second, 1),
-    }
+        watch.finish_epoch(train_scores, val_scores)
 
 
 def make_state(task: Task, params: Params, device: Device, steps_per_epoch: int, weights: Path | None) -> State:
@@ -182,8 +160,8 @@ def choose_schedule(task: Task, optimizer: Optimizer, params: Params, steps_per_
     return make_schedule(params.schedule, optimizer, warmup_steps, total_steps, mode)
 
 
-def main(arguments: Sequence[str] | None = None, on_epoch: Callable[[int, Values], None] | None = None) -> None:
-    """Train the experiment that the arguments name, or go on with it."""
+def main(arguments: Sequence[str] | None = None, on_epoch: Hook | None = None) -> None:
+    """Train the experiment that the arguments name, or go on with it; `on_epoch` is told each epoch and its scores."""
     options = parse_arguments(arguments)
     experiment, params, derived = read_params(options)
     if experiment.is_finished and not options.fresh:
@@ -197,9 +175,7 @@ def main(arguments: Sequence[str] | None = None, on_epoch: Callable[[int, Values
     print(experiment.farewell())
 
 
-def run_experiment(
-    experiment: Experiment, params: Params, stop: StopRequest, on_epoch: Callable[[int, Values], None] | None
-) -> None:
+def run_experiment(experiment: Experiment, params: Params, stop: StopRequest, on_epoch: Hook | None) -> None:
     """Put together what training needs, go back to the last checkpoint if there is one, and train."""
     set_logger(experiment.file("train.log"))
     device = choose_device(params.device, params.precision, params.channels_last, params.threads)
@@ -223,8 +199,8 @@ def run_experiment(
         experiment.cut_history(state.epoch)
         logging.info(f"Going on after epoch {state.epoch}, batch {state.scores.batches}")
 
-    with Watch(experiment, state, params, str(device), stop) as watch:
-        train_and_evaluate(state, feed, val_batches, task, params, device, watch, on_epoch)
+    with Watch(experiment, state, params, str(device), stop, on_epoch) as watch:
+        train_and_evaluate(state, feed, val_batches, task, params, device, watch)
 
 
 if __name__ == "__main__":

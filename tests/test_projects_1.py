@@ -14,7 +14,7 @@ import train
 from engine.errors import UserError
 from engine.experiment.folder import Experiment
 from engine.training.device import Device
-from engine.training.metrics import Scores
+from engine.training.metrics import Scores, mean_losses
 from engine.training.predictions import Predictions
 from engine.training.task import fetch_batches, load_task
 from tests.projects.distillation.net import divergence
@@ -197,9 +197,11 @@ def test_a_head_that_weighs_nothing_learns_nothing(run):
 def test_a_part_of_the_loss_is_not_called_like_a_metric():
     outputs, labels, loss = torch.zeros(4), torch.ones(4), torch.tensor(1.0)
     with pytest.raises(UserError, match='"size" is both a metric and a part of the loss'):
-        Scores({"size": lambda *_: 0.0}).add({"loss": loss, "size": loss}, outputs, labels)
+        Scores({"size": lambda *_: 0.0}).add(
+            mean_losses({"loss": loss, "size": loss}, outputs, labels), outputs, labels
+        )
     scores = Scores({"loss": lambda *_: 0.0})  # a project of 2018 may have that; the loss was written over it
-    scores.add(loss, outputs, labels)
+    scores.add(mean_losses(loss, outputs, labels), outputs, labels)
     assert scores.compute() == {"loss": 1.0}
 
 

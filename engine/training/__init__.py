@@ -7,9 +7,16 @@ Everything that touches a network lives here; `train.py` and `evaluate.py` put i
 from engine.training.checkpoint import drop_previous, last_checkpoint, load_weights, read_checkpoint, write_checkpoint
 from engine.training.device import Device, choose_device
 from engine.training.explanations import download_errors_explained, label_errors_explained, torch_errors_explained
-from engine.training.metrics import MacroF1, Scores
-from engine.training.monitoring import Watch, expected_mode
-from engine.training.optimization import Gradients, Schedule, make_optimizer, make_schedule, set_training_mode
+from engine.training.metrics import Losses, MacroF1, Scores, mean_losses
+from engine.training.monitoring import Hook, Watch, expected_mode
+from engine.training.optimization import (
+    Gradients,
+    Schedule,
+    clip_gradients,
+    make_optimizer,
+    make_schedule,
+    set_training_mode,
+)
 from engine.training.predictions import Predictions, default_predict
 from engine.training.state import State, average_of
 from engine.training.task import Task, fetch_batches, learned_values, load_task, withheld
@@ -18,6 +25,8 @@ from engine.training.tracking import TerminalLog, progress_bar, release_log, sco
 __all__ = [
     "Device",
     "Gradients",
+    "Hook",
+    "Losses",
     "MacroF1",
     "Predictions",
     "Schedule",
@@ -28,6 +37,7 @@ __all__ = [
     "Watch",
     "average_of",
     "choose_device",
+    "clip_gradients",
     "default_predict",
     "download_errors_explained",
     "drop_previous",
@@ -40,6 +50,7 @@ __all__ = [
     "load_weights",
     "make_optimizer",
     "make_schedule",
+    "mean_losses",
     "progress_bar",
     "read_checkpoint",
     "release_log",

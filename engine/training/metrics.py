@@ -26,6 +26,9 @@ class Mean(NamedTuple):
     weight: Any
 
 
+Losses = dict[str, Mean]  # of a batch; "loss" is the one to minimise
+
+
 class Scores:
     """The losses and metrics of a split.
 
@@ -57,15 +60,14 @@ class Scores:
         for metric in self.objects.values():
             metric.reset()
 
-    def add(self, loss: Any, outputs: Any, labels: Any) -> Mean:
-        """Take one batch in: `loss` as `loss_fn` returns it. Returns the mean to minimise and its weight."""
-        if loss is None:
-            raise UserError("there is no loss to train on: the batches hold no labels, or `step` returns None for it")
+    def add(self, losses: Losses | None, outputs: Any, labels: Any) -> None:
+        """Take one batch in; one without losses is not scored."""
+        if losses is None:
+            return
+        if self.batches == 0 and (twice := set(losses) & set(self.names)):
+            raise UserError(f'net.py: "{min(twice)}" is both a metric and a part of the loss; rename one of them')
         examples = count_examples(labels if labels is not None else outputs)
-        means = loss_means(loss, examples)
-        if self.batches == 0:
-            self._check_first(means)
-        self._pending.append({name: Mean(mean.value.detach(), mean.weight) for name, mean in means.items()})
+        self._pending.append({name: Mean(mean.value.detach(), mean.weight) for name, mean in losses.items()})
         if self.objects:
             with torch.no_grad():
                 for metric in self.objects.values():
@@ -75,7 +77,6 @@ class Scores:
             self._add_functions(outputs, labels, examples)
         self.batches += 1
         self.examples += examples
-        return means["loss"]
 
     def settle(self) -> None:
         """Wait for the device, and add up the losses of the batches since the last time."""
@@ -133,15 +134,6 @@ class Scores:
         means = {name: total / count if count else math.nan for name, (total, count) in self._sums.items()}
         return {name: means[name] for name in self.functions if name in means} | values | means
 
-    def _check_first(self, means: dict[str, Mean]) -> None:
-        """Raise `UserError` for a loss that is none, or that has the name of a metric."""
-        if twice := set(means) & set(self.names):
-            raise UserError(f'net.py: "{min(twice)}" is both a metric and a part of the loss; rename one of them')
-        for name, mean in means.items():
-            if not isinstance(mean.value, Tensor) or mean.value.numel() != 1:
-                form = f"it is {_form(mean.value)}, not a tensor of one number"
-                raise UserError(f'net.py: "{name}" is to be a mean over the batch, or (total, count); {form}')
-
     def _add_functions(self, outputs: Any, labels: Any, examples: int) -> None:
         if self.functions:
             outputs, labels = to_numpy(outputs), to_numpy(labels)
@@ -161,19 +153,28 @@ class Scores:
         sums[1] += count
 
 
-def loss_means(loss: Any, examples: int) -> dict[str, Mean]:
-    """The loss of a batch in one form: a mean with its weight by name, `loss` the one to minimise.
+def mean_losses(loss: Any, outputs: Any, labels: Any) -> Losses:
+    """The loss of a batch, in whatever form `loss_fn` returns it, as means by name, each with its weight.
 
-    A batch in which nothing counts (all of it masked) has mean 0 and weight 0.
+    A mean weighs as much as the batch has examples, a (total, count) its count. A batch in which nothing counts (all of
+    it masked) has mean 0 and weight 0.
     """
-    if isinstance(loss, dict):
-        if "loss" not in loss:
-            raise UserError(f'the loss is a dict without "loss", the one to minimise; it has {", ".join(loss)}')
-        return {name: loss_means(part, examples)["loss"] for name, part in loss.items()}
+    if isinstance(loss, dict) and "loss" not in loss:
+        raise UserError(f'the loss is a dict without "loss", the one to minimise; it has {", ".join(loss)}')
+    examples = count_examples(labels if labels is not None else outputs)
+    parts = loss if isinstance(loss, dict) else {"loss": loss}
+    return {name: _mean_loss(name, part, examples) for name, part in parts.items()}
+
+
+def _mean_loss(name: str, loss: Any, examples: int) -> Mean:
+    mean = Mean(loss, examples)
     if isinstance(loss, tuple) and len(loss) == 2:
         total, count = loss
-        return {"loss": Mean(total / (count + (count == 0)), count)}
-    return {"loss": Mean(loss, examples)}
+        mean = Mean(total / (count + (count == 0)), count)
+    if not isinstance(mean.value, Tensor) or mean.value.numel() != 1:
+        form = f"it is {_form(mean.value)}, not a tensor of one number"
+        raise UserError(f'net.py: "{name}" is to be a mean over the batch, or (total, count); {form}')
+    return mean
 
 
 class MacroF1:

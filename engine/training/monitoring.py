@@ -1,7 +1,8 @@
 """What is looked at while a run goes on: which score says what the best epoch is, and whether training is sound."""
 
 import logging
-from collections.abc import Iterable, Iterator
+import time
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -39,21 +40,35 @@ def expected_mode(monitor: str | None, mode: str | None, metrics: Iterable[str])
     return mode or KNOWN_MODES.get(monitor or default, "min")
 
 
+Hook = Callable[[int, Values], None]  # told each epoch and its validation scores; what it raises ends the training
+
+
 class Watch:
     """Looks after a run, step by step: nothing is written before the first step has worked, and NaN stops it."""
 
-    def __init__(self, experiment: Experiment, state: State, params: Params, device: str, stop: StopRequest) -> None:
+    def __init__(
+        self,
+        experiment: Experiment,
+        state: State,
+        params: Params,
+        device: str,
+        stop: StopRequest,
+        on_epoch: Hook | None = None,
+    ) -> None:
         self.experiment = experiment
         self.stop = stop
         self.state = state
         self.params = params
         self.board = Board(experiment.file("tensorboard"), experiment.history())
         self.device = device
+        self.on_epoch = on_epoch
         self.monitor, self.mode = "", ""
+        self._counted_until = 0.0  # the moment up to which the state's seconds are counted
         self._told = False
 
     def __enter__(self) -> "Watch":
         self.stop.between_steps()
+        self._counted_until = time.perf_counter()
         return self
 
     def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
@@ -70,13 +85,15 @@ class Watch:
             self._begin()
         self.check_finite()
         if self.stop.signal is not None or (self.params.save_steps and state.step % self.params.save_steps == 0):
+            self.count_time(training=True)
             self.save()
         self.stop.check()
 
-    def computed(self) -> Values:
-        """The training scores of a whole epoch, if its loss was a finite number throughout."""
+    def training_scores(self) -> Values:
+        """The scores of a whole epoch of training, if its loss was a finite number throughout."""
         if not self.monitor:  # all of the epoch was trained before an interruption
             self._begin()
+        self.count_time(training=True)
         values = self.state.scores.compute()
         self.check_finite()
         return values
@@ -92,6 +109,13 @@ class Watch:
                 "in the data"
             )
 
+    def count_time(self, training: bool) -> None:
+        """Add the time since it was last counted; it is in each checkpoint, so that an interruption loses none."""
+        now = time.perf_counter()
+        self.state.seconds += now - self._counted_until
+        self.state.training_seconds += now - self._counted_until if training else 0.0
+        self._counted_until = now
+
     def save(self, is_best: bool = False) -> None:
         """Write the last checkpoint, and the best one if this is it, and say how far the run is."""
         state = self.state
@@ -101,23 +125,23 @@ class Watch:
         self.experiment.status.progress(epoch=state.epoch, step=state.step, seconds=round(state.seconds, 1))
 
     @contextmanager
-    def validating(self) -> Iterator[None]:
+    def validation(self) -> Iterator[None]:
         """A signal stops the run at once; the epoch's training is kept, and only its validation done again."""
         try:
             with self.stop.at_once():
                 yield
         except Stopped:
+            self.count_time(training=False)
             self.save()
             raise
+        self.count_time(training=False)
 
-    def monitored(self, scores: Values) -> float:
-        """The score that says whether this epoch is the best."""
-        if self.monitor not in scores:
-            choose_monitor(self.monitor, self.mode, scores)
-        return scores[self.monitor]
-
-    def after_epoch(self, row: Values, train_scores: Values, val_scores: Values, is_best: bool) -> None:
-        """Keep an epoch: its line and scores first, then the checkpoint, whose epoch says which of the lines count."""
+    def finish_epoch(self, train_scores: Values, val_scores: Values) -> None:
+        """Count an epoch and keep it: its line first, then the checkpoint, whose epoch says which lines count."""
+        row = self._row(train_scores, val_scores)
+        if self.monitor not in val_scores:
+            choose_monitor(self.monitor, self.mode, val_scores)
+        is_best = self.state.finish_epoch(val_scores[self.monitor], self.mode)
         self.experiment.record_epoch(row, val_scores, is_best)
         self.save(is_best)
         logging.info(f"- train: {score_line(train_scores)}")
@@ -125,6 +149,20 @@ class Watch:
         self.board.add_epoch(row)
         if not self._told:
             self._tell()
+        if self.on_epoch is not None:
+            self.on_epoch(self.state.epoch, val_scores)
+
+    def _row(self, train_scores: Values, val_scores: Values) -> Values:
+        """The line in `metrics.jsonl` of the epoch that has just been validated."""
+        state = self.state
+        return {
+            "epoch": state.epoch + 1,
+            **{f"train_{name}": value for name, value in train_scores.items()},
+            **{f"val_{name}": value for name, value in val_scores.items()},
+            "learning_rate": state.learning_rate,
+            "seconds": round(state.seconds, 3),
+            "examples_per_second": round(state.scores.examples / state.training_seconds, 1),
+        }
 
     def _tell(self) -> None:
         """Say what one should know of a run, once, after its first epoch."""

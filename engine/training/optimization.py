@@ -3,7 +3,7 @@
 import inspect
 import itertools
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import torch
@@ -12,7 +12,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler, ReduceLROnPlateau
 
 from engine.errors import UserError, did_you_mean
-from engine.training.metrics import Mean
+from engine.training.metrics import Losses
 
 
 def make_optimizer(name: str, model: nn.Module, learning_rate: float, **arguments: Any) -> Optimizer:
@@ -55,35 +55,41 @@ def set_training_mode(model: nn.Module) -> None:
 class Gradients:
     """The gradients of a step: of one batch, or of several that count like one as large as all of them together."""
 
-    def __init__(self, model: nn.Module, accumulate: int = 1, largest_norm: float | None = None) -> None:
+    def __init__(self, model: nn.Module, accumulate: int = 1) -> None:
         self.model = model
         self.accumulate = accumulate
-        self.largest_norm = largest_norm
         self.weight: Any = 0
 
-    def groups(self, batches: Iterable[Any]) -> Iterator[Iterable[Any]]:
-        """The batches of each step, so many at a time; the last group may be smaller."""
+    def steps(self, batches: Iterable[Any]) -> Iterator[Iterable[Any]]:
+        """The batches of each step, so many at a time; the last step may have fewer."""
         rest = iter(batches)
         for first in rest:
             yield itertools.chain([first], itertools.islice(rest, self.accumulate - 1))
 
-    def share(self, loss: Mean) -> Tensor:
+    def share(self, losses: Losses | None) -> Tensor:
         """What a batch adds to the loss of its step, to go backward from: its mean; its total when others are added."""
+        if losses is None:
+            raise UserError("there is no loss to train on: the batches hold no labels, or `step` returns None for it")
+        mean, weight = losses["loss"]
         if self.accumulate == 1:
-            return loss.value
-        self.weight = self.weight + loss.weight
-        return loss.value * loss.weight
+            return mean
+        self.weight = self.weight + weight
+        return mean * weight
 
-    def finish(self) -> None:
-        """Make them those of the mean over all examples of the group, and clip their norm where that is asked for."""
+    def average(self) -> None:
+        """Make them those of the mean over all examples of the step, where several batches were added up."""
         if self.accumulate > 1:
             scale = 1 / (self.weight + (self.weight == 0))
             for parameter in self.model.parameters():
                 if parameter.grad is not None:
                     parameter.grad.mul_(scale)
             self.weight = 0
-        if self.largest_norm is not None:
-            nn.utils.clip_grad_norm_(self.model.parameters(), self.largest_norm)
+
+
+def clip_gradients(model: nn.Module, largest_norm: float | None) -> None:
+    """Scale the gradients down to `largest_norm`, all together, where they are longer and there is a limit."""
+    if largest_norm is not None:
+        nn.utils.clip_grad_norm_(model.parameters(), largest_norm)
 
 
 class Schedule:
@@ -94,7 +100,11 @@ class Schedule:
             raise UserError(f'configure_scheduler: a scheduler counts "step" or "epoch", not "{unit}"')
         self.scheduler = scheduler
         self.unit = "epoch" if isinstance(scheduler, ReduceLROnPlateau) else unit
-        self.after_step: Callable[[], None] = scheduler.step if scheduler and self.unit == "step" else _nothing
+
+    def after_step(self) -> None:
+        """Tell a scheduler that counts steps of one more."""
+        if self.scheduler and self.unit == "step":
+            self.scheduler.step()
 
     def after_epoch(self, score: float) -> None:
         """Tell a scheduler that counts epochs of one more, and one that waits for a plateau of its score."""
@@ -111,10 +121,6 @@ class Schedule:
         """Go on from what a checkpoint kept."""
         if self.scheduler:
             self.scheduler.load_state_dict(state)
-
-
-def _nothing() -> None:
-    pass
 
 
 def make_schedule(name: str, optimizer: Optimizer, warmup_steps: int, total_steps: int, mode: str = "min") -> Schedule:

@@ -31,7 +31,8 @@ class State:
     learning_rate: float = 0.0  # with which the epoch under way began
     best_score: float | None = None
     best_epoch: int = 0
-    seconds: float = 0.0
+    seconds: float = 0.0  # of training and validation, over all times that the run was begun or gone on with
+    training_seconds: float = 0.0  # of the epoch under way
     learned: dict[str, Any] = field(default_factory=dict)  # what the task learned from the training data
 
     def __post_init__(self) -> None:
@@ -42,10 +43,8 @@ class State:
         """The network whose weights are evaluated: the averaged one, where there is one."""
         return self.model if self.averaged is None else self.averaged.module
 
-    def after_step(self) -> None:
-        """Count a step of the optimizer: the learning rate and the averaged weights move on."""
-        self.step += 1
-        self.schedule.after_step()
+    def update_average(self) -> None:
+        """Let the averaged weights follow those that are trained, where there are any."""
         if self.averaged is not None:
             self.averaged.update_parameters(self.model)
 
@@ -53,6 +52,7 @@ class State:
         """Count an epoch with its monitored score. Returns whether it is the best so far; NaN never is."""
         self.epoch += 1
         self.scores.reset()
+        self.training_seconds = 0.0
         is_best = not math.isnan(score) and (
             self.best_score is None or (score > self.best_score if mode == "max" else score < self.best_score)
         )

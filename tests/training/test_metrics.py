@@ -11,7 +11,7 @@ from torchmetrics import MetricCollection
 from torchmetrics.classification import MulticlassAUROC, MulticlassF1Score
 
 from engine.errors import UserError
-from engine.training.metrics import MacroF1, Scores, to_numpy
+from engine.training.metrics import MacroF1, Mean, Scores, mean_losses, to_numpy
 
 COUNT, CLASSES = 100, 4
 every_batch_size = pytest.mark.parametrize("batch_size", [1, 7, 1000])
@@ -38,7 +38,7 @@ def scored(split, loss_fn, metrics, batch_size, mask=None):
     scores = Scores(metrics)
     columns = (*split, *([] if mask is None else [mask]))
     for batch in zip(*(column.split(batch_size) for column in columns), strict=True):
-        scores.add(loss_fn(*batch), *batch[:2])
+        scores.add(mean_losses(loss_fn(*batch), *batch[:2]), *batch[:2])
     assert scores.examples == COUNT
     return scores.compute()
 
@@ -72,7 +72,7 @@ def test_a_loss_where_everything_is_masked(split, batch_size):
 
 def test_a_masked_batch_has_a_loss_of_zero_and_gradients_of_zero(split):
     outputs = split[0].requires_grad_()
-    mean = Scores({}).add(masked_loss(outputs, split[1], torch.ones(COUNT, dtype=torch.bool)), *split)
+    mean = mean_losses(masked_loss(outputs, split[1], torch.ones(COUNT, dtype=torch.bool)), *split)["loss"]
     mean.value.backward()
     assert mean.value.item() == 0
     assert not outputs.grad.any()
@@ -98,7 +98,7 @@ def test_a_dict_of_losses(split, batch_size):
 
 def test_a_dict_of_losses_has_the_one_to_minimise(split):
     with pytest.raises(UserError, match=r'without "loss".*cross_entropy'):
-        Scores({}).add({"cross_entropy": cross_entropy(*split)}, *split)
+        mean_losses({"cross_entropy": cross_entropy(*split)}, *split)
 
 
 def test_a_loss_that_is_no_number_of_one_batch_is_refused(split):
@@ -109,8 +109,8 @@ def test_a_loss_that_is_no_number_of_one_batch_is_refused(split):
         ({"loss": torch.ones(()), "part": torch.ones(2)}, r'"part" .* shape \(2,\)'),
     ):
         with pytest.raises(UserError, match=form):
-            Scores({}).add(loss, *split)
-    assert Scores({}).add(torch.ones(1), *split).weight == COUNT
+            mean_losses(loss, *split)
+    assert mean_losses(torch.ones(1), *split)["loss"].weight == COUNT
 
 
 # Metrics
@@ -202,7 +202,7 @@ def test_bfloat16_reaches_metrics_as_float32(split):
         seen.update(dtype=outputs.dtype)
         return 0.0
 
-    Scores({"keep": keep}).add(cross_entropy(*split), split[0].bfloat16(), split[1])
+    Scores({"keep": keep}).add(mean_losses(cross_entropy(*split), *split), split[0].bfloat16(), split[1])
     assert seen == {"dtype": np.float32}
 
 
@@ -233,7 +233,7 @@ def test_looking_seldom_thins_functions_and_nothing_else(split):
     for scores in (often, seldom):
         looks.clear()
         for batch in batches:
-            scores.add(cross_entropy(*batch), *batch)
+            scores.add(mean_losses(cross_entropy(*batch), *batch), *batch)
     assert looks == [labels.tolist() for _, labels in batches[::4]]
     assert seldom.compute() == often.compute()
 
@@ -244,22 +244,22 @@ def test_looking_seldom_thins_functions_and_nothing_else(split):
 def test_the_first_loss_that_is_no_number_is_known_by_its_batch(every, bad, where):
     scores = Scores({}, every=every)
     for index in range(8):
-        scores.add(torch.tensor(bad if index in (where, 7) else 1.0), torch.ones(2), torch.ones(2))
+        scores.add({"loss": Mean(torch.tensor(bad if index in (where, 7) else 1.0), 2)}, torch.ones(2), torch.ones(2))
     scores.settle()
     assert scores.not_finite_at == where
 
 
 def test_finite_losses_are_no_fault(split):
     scores = Scores({})
-    scores.add(cross_entropy(*split), *split)
+    scores.add(mean_losses(cross_entropy(*split), *split), *split)
     scores.settle()
     assert scores.not_finite_at is None
 
 
 def test_a_second_pass_begins_anew(split):
     scores = Scores({"f1": MacroF1(CLASSES)})
-    scores.add(cross_entropy(*split), *split)
+    scores.add(mean_losses(cross_entropy(*split), *split), *split)
     first = scores.compute()
     scores.reset()
-    scores.add(cross_entropy(*split), *split)
+    scores.add(mean_losses(cross_entropy(*split), *split), *split)
     assert scores.compute() == first
