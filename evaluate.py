@@ -12,9 +12,9 @@ from pathlib import Path
 from shlex import quote
 from typing import Any
 
-from engine.comparison import Entry, choose_entries, group_entries
+from engine.comparison import choose_entries, group_entries
 from engine.errors import UserError, run
-from engine.experiment import Experiment
+from engine.experiment import Entry, Experiment
 from engine.hyperparameters import Params
 
 

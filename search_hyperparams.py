@@ -18,9 +18,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from shlex import join, quote
 
-from engine.comparison import group_entries, make_table, read_entries, terminal_text
+from engine.comparison import group_entries, make_table, terminal_text
 from engine.errors import UserError, run
-from engine.experiment import Experiment, Occupied, Pruned, Stopped, StopRequest, alone
+from engine.experiment import Experiment, Occupied, Pruned, Stopped, StopRequest, alone, read_entries
 from engine.files import replacing, write_json
 from engine.hyperparameters import Values, load_params
 from engine.search import ENDED, LiveTable, Search, Trial, Trials, Workers, read_search
@@ -196,7 +196,7 @@ def prepare(trials: Trials, data_dir: str | None) -> None:
     commands = []
     for trial in trials:
         trial.experiment.write_params(trial.params)
-        if trials.outcome(trial).state not in ENDED:
+        if trials.entry(trial).state not in ENDED:
             commands.append(join(train_command(trial.experiment.folder, data_dir)))
     path = trials.parent / "commands.txt"
     with replacing(path) as file:

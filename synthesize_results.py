@@ -19,7 +19,6 @@ from pathlib import Path
 from shlex import quote
 
 from engine.comparison import (
-    Entry,
     Group,
     Table,
     csv_text,
@@ -30,10 +29,10 @@ from engine.comparison import (
     latex,
     make_table,
     markdown,
-    read_entries,
     terminal_text,
 )
 from engine.errors import DiskError, UserError, run
+from engine.experiment import Entry, read_entries
 from engine.files import replacing
 
 FORMATS = ("table", "markdown", "csv", "json", "latex")

@@ -21,7 +21,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from engine.comparison import read_entries
+from engine.experiment import read_entries
 from engine.report import write_report
 from tests.support.browser import Browser, opened, why_no_browser
 

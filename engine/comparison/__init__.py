@@ -5,16 +5,12 @@ Only what lies in folders enters; nothing here imports torch, or changes a folde
 
 from engine.comparison.difference import difference_between, find_entry
 from engine.comparison.groups import (
-    AXES,
     HOW_IT_RUNS,
-    LARGEST,
-    Entry,
     Group,
     choose_entries,
     differing,
     direction,
     group_entries,
-    read_entries,
 )
 from engine.comparison.layout import csv_text, json_text, latex, markdown, terminal_text
 from engine.comparison.ranking import measure, repeated_axes, verdicts
@@ -22,10 +18,7 @@ from engine.comparison.statistics import summarize
 from engine.comparison.table import Table, make_table, plural
 
 __all__ = [
-    "AXES",
     "HOW_IT_RUNS",
-    "LARGEST",
-    "Entry",
     "Group",
     "Table",
     "choose_entries",
@@ -41,7 +34,6 @@ __all__ = [
     "markdown",
     "measure",
     "plural",
-    "read_entries",
     "repeated_axes",
     "summarize",
     "terminal_text",

@@ -3,10 +3,10 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from engine.comparison.groups import Entry, differing, read_entries, read_entry
+from engine.comparison.groups import differing
 from engine.comparison.wording import number_format, param_text, plain
 from engine.errors import UserError, did_you_mean
-from engine.experiment import code_difference, latest_record, read_object
+from engine.experiment import Entry, code_difference, latest_record, read_entries, read_entry, read_object
 from engine.hyperparameters import Values
 
 

@@ -6,9 +6,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from engine.comparison.groups import AXES, Group, direction
+from engine.comparison.groups import Group, direction
 from engine.comparison.statistics import FEWEST, Summary, holm, p_against, summarize
 from engine.comparison.wording import p_text
+from engine.experiment import AXES
 
 Sample = dict[Any, float]  # the scores of runs, by seed and fold
 SIGNIFICANT = 0.05

@@ -4,14 +4,11 @@ Paths, JSON and signals enter, never a tensor: nothing here imports torch, so wh
 Stands on the ground alone.
 """
 
+from engine.experiment.entries import AXES, LARGEST, Entry, named_direction, read_entries, read_entry
 from engine.experiment.folder import Experiment
 from engine.experiment.provenance import describe_data, package_versions, provenance_of
 from engine.experiment.records import (
-    experiment_folders,
-    is_experiment,
     latest_record,
-    names_in,
-    read_history,
     read_object,
     read_rows,
 )
@@ -20,6 +17,9 @@ from engine.experiment.status import Occupied, Status, alone
 from engine.experiment.stopping import Pruned, Stopped, StopRequest
 
 __all__ = [
+    "AXES",
+    "LARGEST",
+    "Entry",
     "Experiment",
     "Occupied",
     "Pruned",
@@ -29,13 +29,12 @@ __all__ = [
     "alone",
     "code_difference",
     "describe_data",
-    "experiment_folders",
-    "is_experiment",
     "latest_record",
-    "names_in",
+    "named_direction",
     "package_versions",
     "provenance_of",
-    "read_history",
+    "read_entries",
+    "read_entry",
     "read_object",
     "read_rows",
 ]

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 
-from engine.comparison import Entry
+from engine.experiment import Entry
 from engine.files import replacing, without_nan
 from engine.hyperparameters import Values
 from engine.report.content import make_content, page_title

@@ -7,7 +7,8 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from engine.comparison import Entry, Group, group_entries, plural, repeated_axes
+from engine.comparison import Group, group_entries, plural, repeated_axes
+from engine.experiment import Entry
 from engine.hyperparameters import Values
 from engine.report.facts import Facts, add_pictures, described, instant, looks, number, read_facts, sources
 from engine.report.origins import letters_of, warnings_about

@@ -9,8 +9,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, TypeVar
 
-from engine.comparison import LARGEST, Entry
-from engine.experiment import read_object, read_rows
+from engine.experiment import LARGEST, Entry, read_object, read_rows
 from engine.hyperparameters import Values
 
 Content = TypeVar("Content")

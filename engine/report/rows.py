@@ -7,7 +7,8 @@ from dataclasses import asdict
 from statistics import fmean
 from typing import Any, NamedTuple
 
-from engine.comparison import Entry, Group, direction, measure, repeated_axes, summarize, verdicts
+from engine.comparison import Group, direction, measure, repeated_axes, summarize, verdicts
+from engine.experiment import Entry
 from engine.hyperparameters import Values
 from engine.report.facts import number
 from engine.report.search import varied_params

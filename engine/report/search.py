@@ -6,7 +6,8 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from engine.comparison import AXES, HOW_IT_RUNS, Entry, differing
+from engine.comparison import HOW_IT_RUNS, differing
+from engine.experiment import AXES, Entry
 from engine.hyperparameters import Values
 from engine.report.facts import number
 

@@ -36,11 +36,10 @@ class LiveTable:
     def tell_end(self, trial: Trial) -> None:
         """Print a line that stays: how a trial has ended."""
         self.clear()
-        outcome = self.trials.outcome(trial)
-        scores = ", ".join(f"{name} {value:.4g}" for name, value in outcome.scores.items() if value is not None)
-        reason = " ".join((outcome.reason or "before its first step").split())  # torch's own take several lines
-        told = scores if outcome.state == "finished" else reason
-        print(f"{outcome.state or 'interrupted':<11} {trial.name}: {told}", file=self.stream, flush=True)
+        entry = self.trials.entry(trial)
+        scores = ", ".join(f"{name} {value:.4g}" for name, value in entry.val.items() if value is not None)
+        told = scores if entry.state == "finished" else entry.reason or "before its first step"
+        print(f"{entry.state or 'interrupted':<11} {trial.name}: {told}", file=self.stream, flush=True)
 
     def clear(self) -> None:
         """Take away what is shown."""
@@ -59,12 +58,12 @@ class LiveTable:
         return f"{self.trials.total} trials, {readable(seconds)}: {', '.join(told)}"
 
     def _line(self, trial: Trial) -> str:
-        outcome = self.trials.outcome(trial)
-        score = f", {outcome.monitor} {outcome.score:.4g}" if outcome.score is not None else ""
-        return f"  epoch {outcome.epoch}/{trial.num_epochs}{score}  {trial.name}"  # what is long may be cut off
+        entry = self.trials.entry(trial)
+        score = f", {entry.monitor} {entry.score:.4g}" if entry.score is not None else ""
+        return f"  epoch {entry.epochs}/{trial.num_epochs}{score}  {trial.name}"  # what is long may be cut off
 
     def _count(self, *states: str) -> int:
-        return sum(self.trials.outcome(trial).state in states for trial in self.trials)
+        return sum(self.trials.entry(trial).state in states for trial in self.trials)
 
 
 def readable(seconds: float) -> str:

@@ -1,4 +1,4 @@
-"""What the folder of a trial tells: whether it is one, its state, its scores, its curve. Never imports torch."""
+"""What the folders of trials tell samplers and pruners: which they are, and their curves. Never imports torch."""
 
 import contextlib
 import math
@@ -12,24 +12,6 @@ from engine.files import read_json
 from engine.hyperparameters import Values
 
 ENDED = ("finished", "pruned")
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """How far a trial is, and how good."""
-
-    state: str | None = None  # None: not begun
-    reason: str | None = None
-    epoch: int = 0
-    seconds: float = 0.0
-    scores: Values = field(default_factory=dict)  # validation scores of the best epoch
-    monitor: str = "loss"
-    mode: str = "min"
-
-    @property
-    def score(self) -> float | None:
-        """The score that decides."""
-        return self.scores.get(self.monitor)
 
 
 @dataclass(frozen=True)
@@ -49,26 +31,6 @@ def trial_folders(parent: Path) -> Iterator[tuple[Experiment, Values]]:
             params = read_json(path)
             if isinstance(params.get("_trial"), int):
                 yield Experiment(path.parent), params
-
-
-def read_outcome(experiment: Experiment) -> Outcome:
-    """What the folder says; a damaged file in it makes the trial a failed one, with the reason."""
-    try:
-        state = experiment.status.shown()
-        if state is None:
-            return Outcome()
-        status, record = experiment.status.read(), experiment.run()
-        return Outcome(
-            state,
-            status.get("reason"),
-            status.get("epoch", 0),
-            status.get("seconds", 0.0),
-            experiment.best_scores(),
-            record.get("monitor", "loss"),
-            record.get("mode", "min"),
-        )
-    except UserError as error:
-        return Outcome("failed", str(error))
 
 
 def read_curve(experiment: Experiment, monitor: str) -> dict[int, float]:

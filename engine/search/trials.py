@@ -5,15 +5,15 @@ import json
 import re
 import statistics
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from engine.errors import UserError
-from engine.experiment import Experiment
+from engine.experiment import Entry, Experiment, read_entry
 from engine.files import read_json
 from engine.hyperparameters import KEYS, Values, load_params
-from engine.search.outcomes import ENDED, Evidence, Outcome, read_curve, read_outcome, trial_folders
+from engine.search.outcomes import ENDED, Evidence, read_curve, trial_folders
 from engine.search.space import Search
 
 LONGEST_NAME = 120  # of a folder; file systems allow 255 bytes
@@ -73,7 +73,7 @@ class Trials:
         self.search = search
         self.configurations: list[Configuration] = []
         self._by_key: dict[str, Configuration] = {}
-        self._ended: dict[str, Outcome] = {}
+        self._ended: dict[str, Entry] = {}
         for experiment, params in sorted(trial_folders(parent), key=lambda pair: pair[1]["_trial"]):
             self._take(Trial(experiment, params))
         for configuration in list(self.configurations):
@@ -135,7 +135,7 @@ class Trials:
     def remaining(self) -> int:
         """How many trials are yet to end, as far as is known; none of a configuration that is given up."""
         under_way = [trial for one in self.configurations if self.state(one) == "running" for trial in one.trials]
-        return sum(self.outcome(trial).state not in ENDED for trial in under_way) + self._undrawn
+        return sum(self.entry(trial).state not in ENDED for trial in under_way) + self._undrawn
 
     @property
     def _undrawn(self) -> int:
@@ -144,13 +144,16 @@ class Trials:
 
     # How far they are
 
-    def outcome(self, trial: Trial) -> Outcome:
-        """What is known of a trial; of one that has ended, without looking again."""
+    def entry(self, trial: Trial) -> Entry:
+        """What the folder of a trial tells; of one that has ended, without looking again. A damaged one has failed."""
         if trial.name not in self._ended:
-            outcome = read_outcome(trial.experiment)
-            if outcome.state not in ENDED:
-                return outcome
-            self._ended[trial.name] = outcome
+            folder = trial.experiment.folder
+            entry = read_entry(folder) or Entry(trial.name, folder, trial.params)
+            if entry.remark:
+                return replace(entry, state="failed", reason=entry.remark)
+            if entry.state not in ENDED:
+                return entry
+            self._ended[trial.name] = entry
         return self._ended[trial.name]
 
     def due(self, busy: set[str]) -> Trial | None:
@@ -162,7 +165,7 @@ class Trials:
         return None
 
     def _is_due(self, configuration: Configuration, trial: Trial) -> bool:
-        state = self.outcome(trial).state
+        state = self.entry(trial).state
         if state in ENDED or state == "running":  # elsewhere
             return False
         if trial.attempts >= (1 if state == "failed" else MOST_ATTEMPTS):
@@ -170,7 +173,7 @@ class Trials:
         if self.state(configuration) == "pruned":
             return False
         pilot = configuration.trials[0]
-        return self.search.pruning == "none" or trial is pilot or self.outcome(pilot).state == "finished"
+        return self.search.pruning == "none" or trial is pilot or self.entry(pilot).state == "finished"
 
     def is_pilot(self, trial: Trial) -> bool:
         """Whether it is the first of its configuration: the one that may be pruned."""
@@ -178,11 +181,11 @@ class Trials:
 
     def elsewhere(self) -> list[Trial]:
         """Those that are being trained just now."""
-        return [trial for trial in self if self.outcome(trial).state == "running"]
+        return [trial for trial in self if self.entry(trial).state == "running"]
 
     def state(self, configuration: Configuration) -> str:
         """`finished` with all its trials, `pruned` or `failed` with any, else `running`."""
-        states = {self.outcome(trial).state for trial in configuration.trials}
+        states = {self.entry(trial).state for trial in configuration.trials}
         if states == {"finished"}:
             return "finished"
         return next((state for state in ("pruned", "failed") if state in states), "running")
@@ -192,19 +195,19 @@ class Trials:
     @property
     def watched(self) -> tuple[str, str]:
         """The monitored score and whether it is better high (`max`) or low (`min`), as the first scores have it."""
-        told = ((one.monitor, one.mode) for one in map(self.outcome, self) if one.scores)
+        told = ((one.monitor, one.mode) for one in map(self.entry, self) if one.val and one.monitor and one.mode)
         return next(told, ("accuracy", "max"))
 
     def score(self, configuration: Configuration) -> float | None:
         """The mean of the monitored score over the seeds; None unless all are finished."""
         if self.state(configuration) != "finished":
             return None
-        scores = [self.outcome(trial).score for trial in configuration.trials]
+        scores = [self.entry(trial).score for trial in configuration.trials]
         return None if None in scores else statistics.fmean(score for score in scores if score is not None)
 
     def scores(self, configuration: Configuration) -> Values:
         """The mean over the seeds of each validation score that all of them have."""
-        told = [self.outcome(trial).scores for trial in configuration.trials]
+        told = [self.entry(trial).val for trial in configuration.trials]
         shared = [name for name in told[0] if all(isinstance(scores.get(name), int | float) for scores in told)]
         return {name: statistics.fmean(scores[name] for scores in told) for name in shared}
 

@@ -31,7 +31,7 @@ def test_a_report_is_written_without_torch(tmp_path):
     script = (
         "import sys\n"
         "from pathlib import Path\n"
-        "from engine.comparison import read_entries\n"
+        "from engine.experiment import read_entries\n"
         "from engine.report import write_report\n"
         "print(write_report(Path(sys.argv[1]), read_entries(Path(sys.argv[1]))).name, 'torch' in sys.modules)"
     )

@@ -15,10 +15,11 @@ import pytest
 from scipy import stats
 
 import synthesize_results
-from engine.comparison.groups import Group, group_entries, read_entries
+from engine.comparison.groups import Group, group_entries
 from engine.comparison.layout import csv_text, json_text, latex, markdown, terminal_text
 from engine.comparison.table import make_table
 from engine.errors import UserError
+from engine.experiment.entries import read_entries
 from tests.support.folders import contents
 from tests.support.made_runs import make_run, make_seeds, write
 from tests.support.scripts import ROOT

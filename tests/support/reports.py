@@ -3,7 +3,7 @@
 import base64
 import json
 
-from engine.comparison.groups import read_entries
+from engine.experiment.entries import read_entries
 from engine.report import write_report
 from engine.report.content import make_content
 
