@@ -4,6 +4,7 @@ Paths, JSON and signals enter, never a tensor: nothing here imports torch, so wh
 Stands on the ground alone.
 """
 
+from engine.experiment.declarations import Declarations, read_declarations
 from engine.experiment.entries import AXES, LARGEST, Entry, named_direction, read_entries, read_entry
 from engine.experiment.folder import Experiment
 from engine.experiment.provenance import describe_data, package_versions, provenance_of
@@ -19,6 +20,7 @@ from engine.experiment.stopping import Pruned, Stopped, StopRequest
 __all__ = [
     "AXES",
     "LARGEST",
+    "Declarations",
     "Entry",
     "Experiment",
     "Occupied",
@@ -33,6 +35,7 @@ __all__ = [
     "named_direction",
     "package_versions",
     "provenance_of",
+    "read_declarations",
     "read_entries",
     "read_entry",
     "read_object",
