@@ -48,7 +48,7 @@ from torch import nn
 from torch.optim import Optimizer
 
 from engine.data import Feed, SamePass
-from engine.experiment import StopRequest
+from engine.experiment import StopRequest, expected_mode
 from engine.randomness import seed_everything, use_deterministic_operations
 from engine.training import (
     Device,
@@ -63,7 +63,6 @@ from engine.training import (
     choose_device,
     clip_gradients,
     drop_previous,
-    expected_mode,
     fetch_batches,
     last_checkpoint,
     learned_values,

@@ -105,10 +105,14 @@ def test_it_trains_evaluates_and_is_in_the_table(run, project):
 @every_project
 def test_the_best_epoch_is_that_of_the_metric_which_is_monitored(run, project):
     params = {"monitor": "accuracy", "mode": "max", **PROJECTS[project]}
-    scores = [row[f"val_{params['monitor']}"] for row in history(run(project))]
-    best = checkpoint(run(project), "best")
-    assert best["best_score"] == {"max": max, "min": min}[params["mode"]](scores) != scores[0]
-    assert best["epoch"] == scores.index(best["best_score"]) + 1
+    column, rows = f"val_{params['monitor']}", history(run(project))
+    best, score = (
+        checkpoint(run(project), "best"),
+        {"max": max, "min": min}[params["mode"]](row[column] for row in rows),
+    )
+    assert best["best_score"] == score != rows[0][column]
+    equals = [row for row in rows if row[column] == score]
+    assert best["epoch"] == min(equals, key=lambda row: row["val_loss"])["epoch"]
 
 
 @every_project

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from engine.errors import UserError, did_you_mean
-from engine.experiment import AXES, Entry, named_direction, read_entries
+from engine.experiment import AXES, Entry, read_entries, usual_mode
 from engine.hyperparameters import Values
 
 HOW_IT_RUNS = {"device", "num_workers", "save_summary_steps", "save_steps"}  # and not what comes out of it
@@ -106,7 +106,7 @@ def differing(params_list: Sequence[Values]) -> list[str]:
 def direction(metric: str, entries: Iterable[Entry]) -> str | None:
     """Whether a metric is better high or low: what runs that watch it say, else its name; None if nobody knows."""
     modes = {entry.mode for entry in entries if entry.monitor == metric and entry.mode}
-    return modes.pop() if len(modes) == 1 else named_direction(metric)
+    return modes.pop() if len(modes) == 1 else usual_mode(metric)
 
 
 def choose_entries(path: Path) -> list[Entry]:

@@ -5,8 +5,9 @@ Stands on the ground alone.
 """
 
 from engine.experiment.declarations import Declarations, read_declarations
-from engine.experiment.entries import AXES, LARGEST, Entry, named_direction, read_entries, read_entry
+from engine.experiment.entries import AXES, LARGEST, Entry, read_entries, read_entry
 from engine.experiment.folder import Experiment
+from engine.experiment.monitor import choose_monitor, expected_mode, merit, recorded_monitor, usual_mode
 from engine.experiment.provenance import describe_data, package_versions, provenance_of
 from engine.experiment.records import (
     latest_record,
@@ -29,10 +30,12 @@ __all__ = [
     "StopRequest",
     "Stopped",
     "alone",
+    "choose_monitor",
     "code_difference",
     "describe_data",
+    "expected_mode",
     "latest_record",
-    "named_direction",
+    "merit",
     "package_versions",
     "provenance_of",
     "read_declarations",
@@ -40,4 +43,6 @@ __all__ = [
     "read_entry",
     "read_object",
     "read_rows",
+    "recorded_monitor",
+    "usual_mode",
 ]

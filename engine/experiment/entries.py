@@ -1,7 +1,6 @@
 """Each experiment below a folder as a plain record: how far it is, how good, and from what. Never imports torch."""
 
 import gc
-import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from engine.errors import UserError
+from engine.experiment.monitor import recorded_monitor
 from engine.experiment.records import (
     experiment_folders,
     is_experiment,
@@ -22,15 +22,10 @@ from engine.experiment.status import Status
 from engine.hyperparameters import KEYS, Values
 
 AXES = ("seed", "fold")  # experiments that differ in these alone repeat one another
+BEST_SCORES = "metrics_val_best_weights.json"
 NUMBER = (int, float)
 LARGEST = 1e300  # beyond it arithmetic fails
 DEFAULTS = {key.name: key.default for key in KEYS.values()}
-WORDS = {
-    "max": "accuracy acc f1 precision recall sensitivity specificity auc auroc auprc ap map iou miou jaccard dice "
-    "kappa mcc r2 bleu rouge chrf psnr ssim top1 top5 correlation pearson spearman likelihood reward",
-    "min": "loss error err mse rmse mae mape nll bce perplexity ppl wer cer fid lpips bpc bpd divergence distance",
-}
-DIRECTIONS = {word: mode for mode, words in WORDS.items() for word in words.split()}
 
 
 @dataclass(slots=True)
@@ -108,12 +103,13 @@ def _read_entry(parent: Path, name: str, names: set[str]) -> Entry:
 
     run, status = latest_record(read("run.json")), read("status.json")
     params = run.get("params") or _without_comments(read("params.json"))
-    monitor, mode = _watched(run, params)
+    kept = {} if "metrics.jsonl" in names else read(BEST_SCORES)  # all that the course's template leaves
+    monitor, mode = recorded_monitor(run, params, kept)
     best: Values = {}
     last: Values = {}
     if "metrics.jsonl" in names:
         best, last = read_history(f"{folder}/metrics.jsonl", f"val_{monitor}", mode, remarks)
-    kept = {} if best else read("metrics_val_best_weights.json")  # all that the course's template leaves
+    kept = {} if best else kept or read(BEST_SCORES)
     return Entry(
         name=name or parent.resolve().name,
         folder=folder,
@@ -133,13 +129,6 @@ def _read_entry(parent: Path, name: str, names: set[str]) -> Entry:
         data=_fingerprint(run.get("data", {})),
         remark="; ".join(remarks),  # last: by now all is read
     )
-
-
-def _watched(run: Values, params: Values) -> tuple[str, str | None]:
-    """Which score says what is best, and which way: as recorded, else as most runs would have chosen."""
-    monitor = str(run.get("monitor") or params.get("monitor") or "accuracy")
-    mode = run.get("mode") or params.get("mode")
-    return monitor, mode if mode in ("max", "min") else named_direction(monitor)
 
 
 def _state(status: Values, folder: Path, remarks: list[str]) -> str | None:
@@ -175,10 +164,3 @@ def _whole(value: Any) -> int | None:
 
 def _fingerprint(record: Values) -> str:
     return sys.intern(" ".join(f"{key}:{value}" for key, value in record.items()))
-
-
-def named_direction(metric: str) -> str | None:
-    """Whether a metric is better high (`max`) or low (`min`), as far as the words in its name tell."""
-    words = re.split(r"[^a-z0-9]+", metric.lower())
-    modes = {DIRECTIONS[word] for word in words if word in DIRECTIONS}
-    return modes.pop() if len(modes) == 1 else None

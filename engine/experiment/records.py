@@ -8,10 +8,10 @@ import os
 import re
 from bisect import bisect
 from collections.abc import Callable, Iterator, Sequence, Set
-from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
+from engine.experiment.monitor import merit
 from engine.hyperparameters import Values
 
 TRACES = {"run.json", "status.json", "metrics.jsonl", "metrics_val_best_weights.json"}  # of something that ran
@@ -117,8 +117,8 @@ def read_rows(path: str | Path, remarks: list[str]) -> list[Values]:
 def read_history(path: str | Path, score: str, mode: str | None, remarks: list[str]) -> tuple[Values, Values]:
     """The lines of the best and of the last epoch in a file of one JSON object per line; empty where there are none.
 
-    The best is the first with the highest `score` (`val_accuracy`), or the lowest if the mode is `min`; without a mode
-    there is no best.
+    The best is the one with the highest `score` (`val_accuracy`), or the lowest if the mode is `min`; without a mode
+    there is no best. Among equals it is as `merit` says.
     """
     data = _read(path, bytes.strip, remarks) or b""
     lines = data.split(b"\n")
@@ -126,17 +126,23 @@ def read_history(path: str | Path, score: str, mode: str | None, remarks: list[s
     try:
         if mode is None or len(scores) != len(lines):
             raise ValueError("not the lines that a run writes when all goes well, so that each has to be looked at")
-        best = scores.index(_best(scores, float, mode))
-        return _decoded(lines[best]), _decoded(lines[-1])  # two instead of all: this is half of the time
+        numbers = [float(number) for number in scores]
+        best = (min if mode == "min" else max)(numbers)
+        equals = [_decoded(line) for line, number in zip(lines, numbers, strict=True) if number == best]
+        return _best(equals, score, mode), _decoded(lines[-1])  # a few instead of all: this is half of the time
     except (ValueError, RecursionError):
         rows = _sound_rows(lines, os.path.basename(path), remarks)
         scored = [row for row in rows if mode and isinstance(row.get(score), int | float)]
-        return _best(scored, itemgetter(score), mode) if scored else {}, rows[-1] if rows else {}
+        return _best(scored, score, mode) if scored else {}, rows[-1] if rows else {}
 
 
-def _best(candidates: list[Any], value: Callable[[Any], float], mode: str | None) -> Any:
-    """The first of the best."""
-    return (min if mode == "min" else max)(candidates, key=value)
+def _best(rows: list[Values], score: str, mode: str | None) -> Values:
+    """The best of the lines of some epochs, the last one of equals."""
+    return max(reversed(rows), key=lambda row: merit(row[score], _number(row.get("val_loss")), mode))
+
+
+def _number(value: Any) -> float | None:
+    return value if isinstance(value, int | float) else None
 
 
 def _read(path: str | Path, decode: Callable[[bytes], Any], remarks: list[str]) -> Any:

@@ -8,7 +8,7 @@ from engine.training.checkpoint import drop_previous, last_checkpoint, load_weig
 from engine.training.device import Device, choose_device
 from engine.training.explanations import download_errors_explained, label_errors_explained, torch_errors_explained
 from engine.training.metrics import Losses, MacroF1, Scores, mean_losses
-from engine.training.monitoring import Hook, Watch, expected_mode
+from engine.training.monitoring import Hook, Watch
 from engine.training.optimization import (
     Gradients,
     Schedule,
@@ -41,7 +41,6 @@ __all__ = [
     "default_predict",
     "download_errors_explained",
     "drop_previous",
-    "expected_mode",
     "fetch_batches",
     "label_errors_explained",
     "last_checkpoint",

@@ -2,43 +2,16 @@
 
 import logging
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from engine.errors import UserError, did_you_mean
-from engine.experiment import Experiment, Stopped, StopRequest, provenance_of
+from engine.errors import UserError
+from engine.experiment import Experiment, Stopped, StopRequest, choose_monitor, provenance_of
 from engine.hyperparameters import Params, Values
 from engine.training.checkpoint import write_checkpoint
 from engine.training.state import State
 from engine.training.tracking import Board, release_log, score_line
-
-KNOWN_MODES = {"accuracy": "max", "loss": "min"}
-
-
-def choose_monitor(monitor: str | None, mode: str | None, logged: Iterable[str]) -> tuple[str, str]:
-    """The score to watch and whether it is better high (`max`) or low (`min`).
-
-    Without a `monitor` it is the accuracy, if there is one, else the loss. Raises `UserError` for a score that is not
-    logged, and for one whose mode is neither said nor known.
-    """
-    names = list(logged)
-    if monitor is None:
-        monitor = "accuracy" if "accuracy" in names else "loss"
-    if monitor not in names:
-        hint = did_you_mean(monitor, names)
-        raise UserError(f'"monitor": "{monitor}" is not logged; logged are {", ".join(names)}{hint}')
-    mode = mode or KNOWN_MODES.get(monitor)
-    if mode is None:
-        raise UserError(f'"monitor": "{monitor}" needs "mode": "max" or "min" beside it in params.json')
-    return monitor, mode
-
-
-def expected_mode(monitor: str | None, mode: str | None, metrics: Iterable[str]) -> str:
-    """The mode that `choose_monitor` will settle on, told before anything is logged."""
-    default = "accuracy" if "accuracy" in metrics else "loss"
-    return mode or KNOWN_MODES.get(monitor or default, "min")
-
 
 Hook = Callable[[int, Values], None]  # told each epoch and its validation scores; what it raises ends the training
 
@@ -141,7 +114,7 @@ class Watch:
         row = self._row(train_scores, val_scores)
         if self.monitor not in val_scores:
             choose_monitor(self.monitor, self.mode, val_scores)
-        is_best = self.state.finish_epoch(val_scores[self.monitor], self.mode)
+        is_best = self.state.finish_epoch(val_scores[self.monitor], val_scores["loss"], self.mode)
         self.experiment.record_epoch(row, val_scores, is_best)
         self.save(is_best)
         logging.info(f"- train: {score_line(train_scores)}")

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
+from engine.experiment import merit
 from engine.training.checkpoint import Checkpoint, load_weights
 from engine.training.metrics import Scores
 from engine.training.optimization import Schedule
@@ -29,8 +30,10 @@ class State:
     epoch: int = 0  # finished
     step: int = 0  # taken by the optimizer, over all epochs
     learning_rate: float = 0.0  # with which the epoch under way began
-    best_score: float | None = None
     best_epoch: int = 0
+    best_score: float | None = None  # the one that decides
+    best_loss: float | None = None
+    improved_epoch: int = 0  # the latest with a better score than all before it
     seconds: float = 0.0  # of training and validation, over all times that the run was begun or gone on with
     training_seconds: float = 0.0  # of the epoch under way
     learned: dict[str, Any] = field(default_factory=dict)  # what the task learned from the training data
@@ -48,23 +51,27 @@ class State:
         if self.averaged is not None:
             self.averaged.update_parameters(self.model)
 
-    def finish_epoch(self, score: float, mode: str) -> bool:
-        """Count an epoch with its monitored score. Returns whether it is the best so far; NaN never is."""
+    def finish_epoch(self, score: float, loss: float, mode: str) -> bool:
+        """Count an epoch with the score that decides, and its loss. Returns whether it is the best so far.
+
+        NaN never is. Of equal scores the one with the lower loss is, and where that is equal too, the later one.
+        """
         self.epoch += 1
         self.scores.reset()
         self.training_seconds = 0.0
-        is_best = not math.isnan(score) and (
-            self.best_score is None or (score > self.best_score if mode == "max" else score < self.best_score)
-        )
+        merit_now, merit_before = merit(score, loss, mode), merit(self.best_score, self.best_loss, mode)
+        is_best = not math.isnan(score) and merit_now >= merit_before
         if is_best:
-            self.best_score, self.best_epoch = score, self.epoch
+            if merit_now[0] > merit_before[0]:
+                self.improved_epoch = self.epoch
+            self.best_epoch, self.best_score, self.best_loss = self.epoch, score, loss
         self.schedule.after_epoch(score)
         self.learning_rate = self.optimizer.param_groups[0]["lr"]
         return is_best
 
     def is_to_go_on(self, num_epochs: int, patience: int | None) -> bool:
-        """Whether epochs are left, and the best one is not longer ago than `patience` allows."""
-        patient = patience is None or self.epoch - self.best_epoch < patience
+        """Whether epochs are left, and the score has not been without a rise for longer than `patience` allows."""
+        patient = patience is None or self.epoch - self.improved_epoch < patience
         return self.epoch < num_epochs and patient
 
     def checkpoint(self) -> Checkpoint:

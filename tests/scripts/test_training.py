@@ -343,10 +343,11 @@ class Net(Net):
         ({"monitor": "accuracy", "mode": "min"}, "val_accuracy", min),
     ],
 )
-def test_the_best_epoch_is_the_first_that_is_best_in_what_is_monitored(points, train, params, column, choose):
+def test_the_best_epoch_is_best_in_what_is_monitored_and_of_equals_in_the_loss(points, train, params, column, choose):
     folder = train(points(num_epochs=6, learning_rate=0.1, **params))
     scores = [row[column] for row in history(folder)]
-    assert checkpoint(folder, "best")["epoch"] == scores.index(choose(scores)) + 1
+    equals = [row for row in history(folder) if row[column] == choose(scores)]
+    assert checkpoint(folder, "best")["epoch"] == min(equals, key=lambda row: row["val_loss"])["epoch"]
 
 
 def test_without_an_accuracy_the_loss_is_monitored(points, variant, train):
@@ -367,10 +368,10 @@ def test_patience_ends_a_run_that_gets_no_better(points, train):
 def test_a_score_that_is_no_number_is_never_the_best(mode):
     weights = nn.Linear(1, 1)
     state = State(weights, torch.optim.SGD(weights.parameters()), Schedule(), None, Scores({}))
-    assert not state.finish_epoch(math.nan, mode)
-    assert state.finish_epoch(0.5, mode)
-    assert not state.finish_epoch(math.nan, mode)
-    assert state.finish_epoch({"max": 0.6, "min": 0.4}[mode], mode)
+    assert not state.finish_epoch(math.nan, 0.1, mode)
+    assert state.finish_epoch(0.5, 0.2, mode)
+    assert not state.finish_epoch(math.nan, 0.1, mode)
+    assert state.finish_epoch({"max": 0.6, "min": 0.4}[mode], 0.3, mode)
     assert (state.best_epoch, state.epoch) == (4, 4)
 
 
