@@ -71,8 +71,8 @@ from engine.training import (
     Scores,
     Task,
     TerminalLog,
-    choose_device,
     default_predict,
+    device_for,
     fetch_batches,
     label_errors_explained,
     load_task,
@@ -140,10 +140,9 @@ def evaluate_experiment(experiment: Experiment, params: Params, restore_file: st
     """Evaluate a checkpoint on a split, and leave metrics, predictions and report in the experiment's folder."""
     checkpoint_path = experiment.checkpoint(restore_file)
     checkpoint = read_checkpoint(checkpoint_path)
-    params.provide(**checkpoint.get("learned", {}))
+    params.learn(checkpoint.get("learned", {}))
 
-    device = choose_device(params.device, params.precision, params.channels_last, params.threads)
-    params.provide(cuda=device.device.type == "cuda")
+    device = device_for(params)
     logging.info(f"Evaluating {checkpoint_path} on {split}, on {device}")
     experiment.warn_of_edits()
     task = load_task(params.task, params)

@@ -60,8 +60,8 @@ from engine.training import (
     Task,
     Watch,
     average_of,
-    choose_device,
     clip_gradients,
+    device_for,
     drop_previous,
     fetch_batches,
     last_checkpoint,
@@ -177,8 +177,7 @@ def main(arguments: Sequence[str] | None = None, on_epoch: Hook | None = None) -
 def run_experiment(experiment: Experiment, params: Params, stop: StopRequest, on_epoch: Hook | None) -> None:
     """Put together what training needs, go back to the last checkpoint if there is one, and train."""
     set_logger(experiment.file("train.log"))
-    device = choose_device(params.device, params.precision, params.channels_last, params.threads)
-    params.provide(cuda=device.device.type == "cuda")
+    device = device_for(params)
     if params.deterministic:
         use_deterministic_operations()
     logging.info(f"Training {experiment.folder} on {device}")

@@ -1,5 +1,6 @@
 """Hyperparameters: the table of those the engine reads, and `Params`, which lets no typo pass. Never imports torch."""
 
+import copy
 import json
 from collections.abc import Iterable
 from pathlib import Path
@@ -68,6 +69,11 @@ KEYS = {key.name: key for key in (
     Key("max_eval_batches", int, None, "evaluate on only so many", low=1),
 )}
 # fmt: on
+DEFAULTS: Values = {key.name: key.default for key in KEYS.values()}
+
+HOW_IT_RUNS = {"device", "num_workers", "save_summary_steps", "save_steps"}  # and not what comes out of it
+MAY_CHANGE = HOW_IT_RUNS | {"data_dir", "init_from"}  # when a run goes on: the data themselves are compared
+AS_IT_IS_NOW = {"task", "batch_size", "device", "num_workers", "threads"}  # in evaluation: the code may have moved
 
 
 class MissingKey(UserError, AttributeError):
@@ -86,7 +92,7 @@ class MissingKey(UserError, AttributeError):
 
 
 class Params:
-    """Hyperparameters from a JSON file, as attributes.
+    """Hyperparameters from a JSON file, as attributes; those of a `params.json` over the defaults of the table.
 
     >>> params = Params("experiments/base/params.json")
     >>> params.learning_rate
@@ -94,16 +100,18 @@ class Params:
     >>> params.num_classes = 10  # what a loader learns from the data is set here
     """
 
-    __slots__ = ("_asked", "_assigned", "_defaults", "_provided", "_source", "_values", "_written")
+    __slots__ = ("_asked", "_defaults", "_learned", "_owned", "_source", "_typed", "_values")
 
     def __init__(self, json_path: str | Path, values: Values | None = None) -> None:
         self._source = str(json_path)
-        self._values: Values = read_json(json_path) if values is None else dict(values)
-        self._written = frozenset(key for key in self._values if not key.startswith("_"))
-        self._defaults: Values = {}
+        self._typed: Values = read_json(json_path) if values is None else dict(values)  # the user's own words
+        self._learned: Values = {}  # what the task has set
+        self._values: Values = copy.deepcopy(
+            self._typed
+        )  # what code reads: over these words what was learned, provided
+        self._defaults: Values = DEFAULTS if Path(json_path).name == "params.json" else {}
+        self._owned: set[str] = set()  # what the task cannot set
         self._asked: set[str] = set()
-        self._assigned: set[str] = set()
-        self._provided: set[str] = set()
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("_"):
@@ -119,8 +127,7 @@ class Params:
         if name.startswith("_"):
             object.__setattr__(self, name, value)
         else:
-            self._values[name] = value
-            self._assigned.add(name)
+            self.learn({name: value})
 
     def __getstate__(self) -> Values:
         return {name: getattr(self, name) for name in self.__slots__}
@@ -141,42 +148,58 @@ class Params:
     def dict(self) -> Values:
         """All values, as a dict to read and write."""
         self._asked.update(self._values)
-        return self._values
+        return _Written(self)
 
     __dict__ = dict  # `params.__dict__` and `vars(params)` served projects of 2018 for the same
 
     def save(self, json_path: str | Path) -> None:
         """Write the values to a JSON file."""
-        Path(json_path).write_text(json.dumps(self._values, indent=4) + "\n", encoding="utf-8")
+        text = json.dumps({**self._typed, **self._learned}, indent=4)
+        Path(json_path).write_text(text + "\n", encoding="utf-8")
 
     def update(self, json_path: str | Path) -> None:
         """Take the values of another JSON file as well, such as the sizes that a data set was built with."""
-        values = read_json(json_path)
-        self._values.update(values)
-        self._assigned.update(values)
+        self.learn(read_json(json_path))
 
-    def replace(self, values: Values) -> None:
-        """Put other values in place of the file's, as if the user had typed them."""
+    def learn(self, values: Values) -> None:
+        """Set what the task learned from its data, now or in an earlier run; it counts for more than what was typed.
+
+        Raises `UserError` for what is the engine's: a task that reads another value than is in effect does other things
+        than the records say.
+        """
+        for name, value in values.items():
+            in_effect = self._values.get(name, self._defaults.get(name))
+            if name in self._owned and not _same(value, in_effect):
+                raise UserError(
+                    f"{self._source}: the task sets params.{name} to {value}, where {in_effect} is in effect; this key "
+                    "is the engine's: write it into params.json, or give the task's own value another name"
+                )
+        self._learned.update(values)
         self._values.update(values)
 
     def provide(self, **values: Any) -> None:
-        """Set what is neither typed by the user nor to be kept: `cuda`, or what an earlier run learned."""
+        """Set what is in effect and neither typed nor learned, such as the device that `auto` means here, or `cuda`."""
         self._values.update(values)
-        self._provided.update(values)
+        self._owned.update(values)
 
-    def assigned(self) -> Values:
-        """What code has set since the file was read: what the task learned from its data."""
-        return {name: self._values[name] for name in sorted(self._assigned - self._provided)}
+    def learned(self) -> Values:
+        """What the task has set, but for what the engine has anyway."""
+        return {name: self._learned[name] for name in sorted(self._learned.keys() - self._owned)}
+
+    def overruled(self) -> Values:
+        """What was learned in place of another value that was typed."""
+        typed = {name: value for name, value in self._typed.items() if value is not None}
+        return {
+            name: value for name, value in self.learned().items() if name in typed and not _same(value, typed[name])
+        }
 
     def effective(self) -> Values:
-        """Every value that counts, defaults included, without comments and without what was learned."""
-        values = {**self._defaults, **self._values}
-        later = self._assigned | self._provided
-        return {key: value for key, value in values.items() if not key.startswith("_") and key not in later}
+        """Every value that counts as it was typed, defaults included, without comments and without what was learned."""
+        return {key: value for key, value in {**self._defaults, **self._typed}.items() if not key.startswith("_")}
 
     def unread(self) -> list[str]:
-        """The keys of the file that no code has asked for yet."""
-        return sorted(self._written - self._asked - self._assigned)
+        """The keys of the file that no code has asked for yet, nor set."""
+        return sorted(key for key in self._typed.keys() - self._asked - self._learned.keys() if not key.startswith("_"))
 
     def check_unread(self) -> None:
         """Refuse a key that nobody has read and that resembles one that is lacking, be it asked for or the table's."""
@@ -186,18 +209,49 @@ class Params:
                 raise UserError(f'{self._source}: "{key}" is read by nothing; did you mean "{guess}"?')
 
 
+class _Written(dict[str, Any]):
+    """The values of `params.dict`: what is written into it is set on the params too."""
+
+    def __init__(self, params: Params) -> None:
+        super().__init__(params._values)
+        self.params = params
+
+    def __setitem__(self, name: str, value: Any) -> None:
+        super().__setitem__(name, value)
+        self.params.learn({name: value})
+
+    def update(self, *others: Any, **values: Any) -> None:
+        """Set several."""
+        for name, value in dict(*others, **values).items():
+            self[name] = value
+
+
+def _same(one: Any, other: Any) -> bool:
+    """Whether two values say the same, be it as a list, a tuple or an array."""
+    one, other = (value.tolist() if hasattr(value, "tolist") else value for value in (one, other))
+    if isinstance(one, list | tuple) and isinstance(other, list | tuple):
+        return len(one) == len(other) and all(map(_same, one, other))
+    if isinstance(one, bool) is not isinstance(other, bool):
+        return False
+    try:
+        return bool(one == other)
+    except (TypeError, ValueError, RuntimeError):  # of objects that have no plain answer
+        return False
+
+
 def load_params(json_path: str | Path, values: Values | None = None) -> Params:
     """The checked hyperparameters of an experiment, with the defaults of the table for what the file leaves out.
 
     `values` stand in for the content of a file that is yet to be written.
     """
-    params = Params(json_path, values)
-    for name, value in params._values.items():
+    typed = read_json(json_path) if values is None else values
+    for name in typed:
         if hasattr(Params, name) and not name.startswith("_"):
             raise UserError(f'{json_path}: "{name}" is a method of Params; give this hyperparameter another name')
-        if name in KEYS:
-            params._values[name] = checked(KEYS[name], value, json_path)
-    params._defaults = {key.name: key.default for key in KEYS.values()}
+    known = {name: checked(KEYS[name], value, json_path) for name, value in typed.items() if name in KEYS}
+    params = Params(json_path, {**typed, **known})
+    params._defaults = DEFAULTS
+    params._owned.update(KEYS)
     return params
 
 
@@ -211,7 +265,9 @@ def checked(key: Key, value: Any, source: str | Path) -> Any:
         value = float(value)
     kind: Any = key.kind
     if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
-        raise UserError(f'{source}: "{key.name}" must be {KIND_NAMES[key.kind]}, not {json.dumps(value)}')
+        raise UserError(
+            f'{source}: "{key.name}" must be {KIND_NAMES[key.kind]}, not {json.dumps(value)}{_way_out(key, value)}'
+        )
     if key.choices and value not in key.choices:
         hint = did_you_mean(str(value), key.choices)
         raise UserError(f'{source}: "{key.name}" must be one of {", ".join(key.choices)}, not "{value}"{hint}')
@@ -225,6 +281,18 @@ def checked(key: Key, value: Any, source: str | Path) -> Any:
     if key.name == "betas" and not (len(value) == 2 and all(_is_share(beta) for beta in value)):
         raise UserError(f'{source}: "betas" must be two numbers from 0 up to 1, not {json.dumps(value)}')
     return value
+
+
+def _way_out(key: Key, value: Any) -> str:
+    """What to do about a value of another kind: it may be meant for a search, or the task mean another thing by it."""
+    if isinstance(value, list):
+        return "; several values to try belong into a search.json"
+    own = KEYS.get(key.name) is key
+    return (
+        f"; if your task means another thing than {key.meaning}, give its key another name, here and in the task"
+        if own
+        else ""
+    )
 
 
 def parse_setting(text: str) -> tuple[str, Any]:

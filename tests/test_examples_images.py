@@ -50,7 +50,7 @@ def params_of(package, experiment, **values):
 def learned(params):
     """The same hyperparameters, what was learned from the data among them: as an evaluation has them."""
     again = load_params("params.json", params.effective())
-    again.provide(**params.assigned())
+    again.learn(params.learned())
     return again
 
 

@@ -452,7 +452,7 @@ def test_the_best_epoch_is_that_of_the_best_f1(tiny):
 def test_no_score_depends_on_the_batch_size(tiny, size, monkeypatch):
     monkeypatch.setattr(data_loader, "EVALUATION_BATCH", size)
     best, params = checkpoint(tiny, "best"), Experiment(tiny).params()
-    params.provide(**best["learned"])
+    params.learn(best["learned"])
     task, device = load_task(params.task, params), Device(torch.device("cpu"))
     model = task.Net(params)
     model.load_state_dict(best["state_dict"])

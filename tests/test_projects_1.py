@@ -59,7 +59,7 @@ def restored(folder, split="test", batch_size=1000):
     best = checkpoint(folder, "best")
     params = Experiment(folder).params()
     params.batch_size = batch_size
-    params.provide(**best["learned"])
+    params.learn(best["learned"])
     task, device = load_task(params.task, params), Device(torch.device("cpu"))
     model = task.Net(params).eval().requires_grad_(False)
     model.load_state_dict(best["state_dict"])

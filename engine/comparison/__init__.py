@@ -5,7 +5,6 @@ Only what lies in folders enters; nothing here imports torch, or changes a folde
 
 from engine.comparison.difference import difference_between, find_entry
 from engine.comparison.groups import (
-    HOW_IT_RUNS,
     Group,
     choose_entries,
     differing,
@@ -18,7 +17,6 @@ from engine.comparison.statistics import summarize
 from engine.comparison.table import Table, make_table, plural
 
 __all__ = [
-    "HOW_IT_RUNS",
     "Group",
     "Table",
     "choose_entries",

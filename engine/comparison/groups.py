@@ -10,9 +10,8 @@ from typing import Any
 
 from engine.errors import UserError, did_you_mean
 from engine.experiment import AXES, Entry, read_entries, usual_mode
-from engine.hyperparameters import Values
+from engine.hyperparameters import HOW_IT_RUNS, Values
 
-HOW_IT_RUNS = {"device", "num_workers", "save_summary_steps", "save_steps"}  # and not what comes out of it
 NOT_SHARED = HOW_IT_RUNS.union(AXES)
 MOST_ABOVE = 5  # levels at which to look for `a/b/seed=* and 1 more`, whose experiments lie in several folders
 

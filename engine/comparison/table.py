@@ -5,12 +5,13 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from engine.comparison.groups import HOW_IT_RUNS, Group, differing
+from engine.comparison.groups import Group, differing
 from engine.comparison.ranking import Metric, measure, most_watched, repeated_axes, verdicts
 from engine.comparison.statistics import FEWEST, Summary
 from engine.comparison.wording import amount, duration, number_format, param_text, span, spread_text
 from engine.errors import UserError, did_you_mean
 from engine.experiment import AXES
+from engine.hyperparameters import HOW_IT_RUNS
 
 METRICS_FIRST = ("val ", "test ", "")
 QUANTITIES: list[tuple[str, str, Callable[[float], str], int, str]] = [

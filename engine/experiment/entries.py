@@ -19,13 +19,12 @@ from engine.experiment.records import (
     read_object,
 )
 from engine.experiment.status import Status
-from engine.hyperparameters import KEYS, Values
+from engine.hyperparameters import DEFAULTS, Values
 
 AXES = ("seed", "fold")  # experiments that differ in these alone repeat one another
 BEST_SCORES = "metrics_val_best_weights.json"
 NUMBER = (int, float)
 LARGEST = 1e300  # beyond it arithmetic fails
-DEFAULTS = {key.name: key.default for key in KEYS.values()}
 
 
 @dataclass(slots=True)

@@ -14,11 +14,7 @@ from engine.experiment.provenance import data_fingerprint, describe_data
 from engine.experiment.records import latest_record
 from engine.experiment.status import Status
 from engine.files import read_json, replacing, without_nan, write_json
-from engine.hyperparameters import KEYS, Params, Values, load_params, parse_setting
-
-CANNOT_MATTER = {"num_workers", "device", "save_summary_steps", "save_steps", "data_dir", "init_from"}
-
-HOW_TO_EVALUATE = {"task", "batch_size", "device", "num_workers", "threads"}  # not what: the code may have moved
+from engine.hyperparameters import AS_IT_IS_NOW, KEYS, MAY_CHANGE, Params, Values, load_params, parse_setting
 
 
 class Experiment:
@@ -64,12 +60,11 @@ class Experiment:
             hint = did_you_mean(self.folder.name, [path.name for path in self.folder.parent.glob("*/")])
             command = f"python train.py --model_dir {quote(str(self.folder))} --from experiments/base"
             raise UserError(f"{self.folder}: no such folder{hint or f'; to make one: {command}'}")
-        params = load_params(self.file("params.json"), derived)
+        values = derived or read_json(self.file("params.json"))
         self.given = {} if fresh else self.latest_record().get("given", {})
         now = {"data_dir": data_dir, "init_from": restore_file}
         self.given |= {key: value for key, value in now.items() if value is not None}
-        params.replace(self.given)
-        return params
+        return load_params(self.file("params.json"), {**values, **self.given})
 
     def recorded_params(self, data_dir: str | None = None) -> Params:
         """The checked hyperparameters to evaluate with: those of the run, but for where and how it is computed."""
@@ -77,13 +72,13 @@ class Experiment:
         if recorded is None:
             return self.params(data_dir)
         there = load_params(self.file("params.json")).effective()
-        values = {**recorded, **{key: there[key] for key in HOW_TO_EVALUATE}}
+        values = {**recorded, **{key: there[key] for key in AS_IT_IS_NOW}}
         return load_params(self.file("run.json"), {**values, "data_dir": data_dir or recorded["data_dir"]})
 
     def warn_of_edits(self) -> None:
         """Warn, where a run is evaluated, of values in params.json that it was not trained with."""
         recorded, there = self.latest_record().get("params", {}), load_params(self.file("params.json")).effective()
-        keys = (recorded.keys() & there.keys()) - CANNOT_MATTER - HOW_TO_EVALUATE
+        keys = (recorded.keys() & there.keys()) - MAY_CHANGE - AS_IT_IS_NOW
         if edited := sorted(key for key in keys if recorded[key] != there[key]):
             logging.warning(f"Evaluated as it was trained; params.json now has another {', '.join(edited)}")
 
@@ -157,7 +152,7 @@ class Experiment:
         recorded = self.run()
         before, now = recorded.get("params", {}), params.effective()
         keys = sorted(key for key in before.keys() | now.keys() if before.get(key) != now.get(key))
-        changes = [f"{key} {before.get(key)} -> {now.get(key)}" for key in keys if key not in CANNOT_MATTER]
+        changes = [f"{key} {before.get(key)} -> {now.get(key)}" for key in keys if key not in MAY_CHANGE]
         data, data_now = recorded.get("data"), data_fingerprint(Path(params.data_dir))
         if data is not None and data_now is None:
             raise UserError(

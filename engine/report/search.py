@@ -6,9 +6,9 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from engine.comparison import HOW_IT_RUNS, differing
+from engine.comparison import differing
 from engine.experiment import AXES, Entry
-from engine.hyperparameters import Values
+from engine.hyperparameters import HOW_IT_RUNS, Values
 from engine.report.facts import number
 
 if TYPE_CHECKING:

@@ -5,7 +5,7 @@ Everything that touches a network lives here; `train.py` and `evaluate.py` put i
 """
 
 from engine.training.checkpoint import drop_previous, last_checkpoint, load_weights, read_checkpoint, write_checkpoint
-from engine.training.device import Device, choose_device
+from engine.training.device import Device, choose_device, device_for
 from engine.training.explanations import download_errors_explained, label_errors_explained, torch_errors_explained
 from engine.training.metrics import Losses, MacroF1, Scores, mean_losses
 from engine.training.monitoring import Hook, Watch
@@ -39,6 +39,7 @@ __all__ = [
     "choose_device",
     "clip_gradients",
     "default_predict",
+    "device_for",
     "download_errors_explained",
     "drop_previous",
     "fetch_batches",

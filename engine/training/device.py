@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from engine.errors import UserError
+from engine.hyperparameters import Params
 from engine.nested import map_tensors
 
 INSTALL_HINT = "choose the right build at https://pytorch.org/get-started/locally"
@@ -50,6 +51,14 @@ class Device:
         if kind != "cpu":
             return f"{self.device} ({name}), {self.precision}"
         return f"cpu ({name}, {torch.get_num_threads()} threads), {self.precision}; {why_no_gpu()}"
+
+
+def device_for(params: Params) -> Device:
+    """The device that `params` ask for; from now on, who reads them finds what is in effect in place of `auto`."""
+    device = choose_device(params.device, params.precision, params.channels_last, params.threads)
+    is_cuda = device.device.type == "cuda"
+    params.provide(device=device.device, precision=device.precision, threads=torch.get_num_threads(), cuda=is_cuda)
+    return device
 
 
 def choose_device(

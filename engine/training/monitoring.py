@@ -151,8 +151,13 @@ class Watch:
         self.check_finite()
         self.monitor, self.mode = choose_monitor(self.params.monitor, self.params.mode, self.state.scores.names)
         release_log()
+        overruled = self.params.overruled()
+        for key, value in overruled.items():
+            typed = self.params.effective()[key]
+            logging.warning(f'params.json says "{key}": {typed}, and the task set it to {value}, which is what counts')
         record = {
             "params": self.params.effective(),
+            "overruled": overruled,
             "device": self.device,
             "monitor": self.monitor,
             "mode": self.mode,

@@ -145,7 +145,7 @@ def _by_other_names(task: Task, splits: list[str], params: Params) -> dict[str, 
 def learned_values(params: Params) -> Values:
     """What the loaders set on `params`, as plain JSON values; what cannot be one is left out with a warning."""
     learned: Values = {}
-    for name, value in params.assigned().items():
+    for name, value in params.learned().items():
         try:
             learned[name] = _plain(value)
         except TypeError:

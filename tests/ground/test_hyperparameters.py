@@ -3,7 +3,9 @@
 import copy
 import json
 import pickle
+import re
 
+import numpy as np
 import pytest
 
 from engine.errors import UserError
@@ -257,8 +259,66 @@ def test_what_code_sets_is_learned_and_not_typed(load):
     params.num_classes = 10
     params.provide(cuda=False)
     assert params.num_classes == 10
-    assert params.assigned() == {"num_classes": 10}
+    assert params.learned() == {"num_classes": 10}
     assert not {"num_classes", "cuda"} & params.effective().keys()
+
+
+def test_of_what_is_typed_and_learned_the_learned_counts_and_the_typed_is_kept(load):
+    params = load(num_classes=10, mean=[0.5, 0.5], width=8, image_size=None, sizes=[1, 2])
+    params.num_classes, params.mean, params.width, params.image_size = 10, np.array([0.5, 0.5]), 9, 64
+    params.sizes.append(3)
+    assert params.width == 9
+    assert params.overruled() == {"width": 9}  # equal values are no difference, and null is as good as absent
+    typed = {"num_classes": 10, "mean": [0.5, 0.5], "width": 8, "image_size": None, "sizes": [1, 2]}
+    assert {key: value for key, value in params.effective().items() if key not in KEYS} == typed
+    assert params.learned().keys() == {"num_classes", "mean", "width", "image_size"}
+
+
+@pytest.mark.parametrize("write", [setattr, lambda params, key, value: params.dict.update({key: value})])
+def test_a_task_cannot_set_what_the_engine_goes_by(load, write):
+    params = load(batch_size=3, device="auto")
+    params.provide(device="the real one")
+    write(params, "batch_size", 3)
+    write(params, "device", "the real one")
+    for key, value, in_effect in (("batch_size", 4, 3), ("device", "auto", "the real one"), ("seed", True, 230)):
+        with pytest.raises(
+            UserError, match=rf"params\.json: the task sets params\.{key} to {value}, where {in_effect} is"
+        ):
+            write(params, key, value)
+    assert (params.batch_size, params.device, params.effective()["device"]) == (3, "the real one", "auto")
+    assert params.learned() == {}
+
+
+def test_what_is_written_into_the_dict_is_learned(load):
+    params = load(width=8)
+    params.dict["depth"] = 2
+    vars(params).update(width=4)
+    assert params.learned() == {"depth": 2, "width": 4}
+    assert json.loads(json.dumps(params.dict)) == {"width": 4, "depth": 2}
+
+
+def test_the_params_of_an_experiment_have_the_defaults_wherever_they_are_read(tmp_path):
+    (tmp_path / "params.json").write_text('{"learning_rate": 0.5}')
+    params = Params(tmp_path / "params.json")
+    assert (params.learning_rate, params.seed, params.dict) == (0.5, 230, {"learning_rate": 0.5})
+    params.seed = 3  # a notebook may
+    params.save(tmp_path / "copy.json")
+    assert json.loads((tmp_path / "copy.json").read_text()) == {"learning_rate": 0.5, "seed": 3}
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "way_out"),
+    [
+        (
+            "patience",
+            0.02,
+            "if your task means another thing than epochs without a new best .* give its key another name",
+        ),
+        ("learning_rate", [0.1, 0.01], "several values to try belong into a search.json"),
+    ],
+)
+def test_a_value_of_another_kind_has_a_way_out(load, key, value, way_out):
+    assert re.search(way_out, reason(load, **{key: value}))
 
 
 def test_effective_values_are_the_files_over_the_tables(load):
@@ -281,7 +341,7 @@ def test_a_copy_is_the_same(load, twin):
     again = twin(params)
     assert (again.sizes, again.batch_size, again.num_classes) == ([1, 2], 3, 4)
     assert again.learning_rate == params.learning_rate
-    assert again.assigned() == params.assigned()
+    assert again.learned() == params.learned()
     assert not hasattr(again, "depth")
 
 

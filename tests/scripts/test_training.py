@@ -3,6 +3,7 @@
 import csv
 import json
 import math
+import sys
 
 import numpy as np
 import pytest
@@ -118,8 +119,10 @@ def test_a_run_that_was_stopped_before_its_first_checkpoint_begins_again(points,
     assert same_results(stopped, whole)
 
 
-def stop_after_first_epoch(words):
+def stop_after_first_epoch(words, path=None):
     import train
+
+    sys.path[:0] = [] if path is None else [str(path)]
 
     def hook(epoch, scores):
         assert set(scores) == {"accuracy", "loss"}
@@ -475,6 +478,45 @@ def fetch_dataloader(types, data_dir, params, fetch=fetch_dataloader):
     assert done.status == 0, done.stderr
     rows = list(csv.DictReader((folder / "predictions_test.csv").open()))
     assert {row["label"] for row in rows} == set(learned["classes"])
+
+
+def test_a_key_that_the_file_and_the_loader_both_set_resumes_and_a_difference_is_told_and_recorded(
+    points, variant, train, script
+):
+    loader = """
+def fetch_dataloader(types, data_dir, params, fetch=fetch_dataloader):
+    params.num_classes, params.mean, params.num_hidden = 3, (0.5, 0.25), 8
+    return fetch(types, data_dir, params)
+"""
+    path = variant("setting", data_loader=loader)
+    folder = points(task="setting", num_classes=3, mean=[0.5, 0.25], num_hidden=5)
+    assert scripts.call(stop_after_first_epoch, ["--model_dir", str(folder)], path) == 1
+    train(folder, path=path)
+    said = 'params.json says "num_hidden": 5, and the task set it to 8, which is what counts'
+    assert (folder / "train.log").read_text().count(said) == 2  # once for each start
+    record = read(folder, "run.json")
+    assert (record["params"]["num_hidden"], record["overruled"]) == (5, {"num_hidden": 8})
+    assert read(folder, "data.json") == {"mean": [0.5, 0.25], "num_classes": 3, "num_hidden": 8}
+    assert checkpoint(folder)["state_dict"]["0.weight"].shape == (8, 2)
+    done = script("evaluate", "--model_dir", folder, path=path)
+    assert done.status == 0, done.stderr
+
+
+def test_code_reads_what_is_in_effect_and_records_keep_what_was_typed(points, variant, train, script):
+    net = """
+import torch
+
+class Net(Net):
+    def __init__(self, params):
+        super().__init__(params)
+        assert torch.zeros(1, device=params.device).device.type == "cpu"
+        assert (params.cuda, params.precision in ("float32", "bfloat16")) == (False, True)
+"""
+    path = variant("asking", net=net)
+    folder = train(points(task="asking", device="auto", precision="auto"), path=path)
+    recorded = read(folder, "run.json")["params"]
+    assert (recorded["device"], recorded["precision"]) == ("auto", "auto")
+    assert script("evaluate", "--model_dir", folder, path=path).status == 0
 
 
 # Precision and layout
