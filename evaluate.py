@@ -14,7 +14,7 @@ from typing import Any
 
 from engine.comparison import choose_entries, group_entries
 from engine.errors import UserError, run
-from engine.experiment import Entry, Experiment
+from engine.experiment import Entry, Experiment, StopRequest
 from engine.hyperparameters import Params
 
 
@@ -126,9 +126,12 @@ def evaluate(
 def main(arguments: Sequence[str] | None = None) -> None:
     """Evaluate the checkpoint of an experiment, or of each in a group."""
     options = parse_arguments(arguments)
-    if options.parent_dir:
-        evaluate_group(options)
-        return
+    with StopRequest():  # a signal ends it where it is, with nothing half written
+        evaluate_group(options) if options.parent_dir else evaluate_one(options)
+
+
+def evaluate_one(options: argparse.Namespace) -> None:
+    """Evaluate the checkpoint of an experiment, and say what one would type next."""
     experiment, params = read_params(options)
     set_logger(experiment.file("evaluate.log"))
     evaluate_experiment(experiment, params, options.restore_file, options.split)

@@ -3,13 +3,15 @@
 import os
 import signal
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 FOLDER_NAME = "pytorch-skeleton"
 
 
-# What ends a run in peace: Ctrl-C, a cluster's request to end, and SLURM's warning ahead of it.
-STOP_SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGUSR1") if hasattr(signal, name)]
+# What ends a run in peace: Ctrl-C, a cluster's request to end, SLURM's warning ahead of it, and a lost connection.
+STOP_SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGUSR1", "SIGHUP") if hasattr(signal, name)]
 
 
 def sync_folder(folder: Path) -> None:
@@ -47,3 +49,22 @@ def own_process_group() -> None:
     """Leave the group to which the terminal sends Ctrl-C; Windows has none."""
     if sys.platform != "win32":
         os.setpgid(0, 0)
+
+
+@contextmanager
+def signals_held_back() -> Iterator[None]:
+    """Hold back what ends a run; processes started in this block, and those they start, do not hear it at all."""
+    if sys.platform == "win32":
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def let_signals_through() -> None:
+    """Hear again what ends a run, in a process that was started with it held back."""
+    if sys.platform != "win32":
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)

@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,8 +14,13 @@ os.environ.setdefault("PYTORCH_NVML_BASED_CUDA_CHECK", "1")  # to look for a GPU
 import numpy as np
 import pytest
 
+from engine.system import STOP_SIGNALS
 from tests.support import scripts
 from tests.support.scripts import Finished
+
+for number in STOP_SIGNALS:  # `nohup pytest` and `pytest &` in a script would have every child ignore what is tested
+    if signal.getsignal(number) == signal.SIG_IGN:
+        signal.signal(number, lambda *_: None)  # as deaf as before, but what is started hears
 
 
 @pytest.fixture

@@ -9,17 +9,17 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
-from multiprocessing import forkserver
+from multiprocessing import forkserver, resource_tracker
 from multiprocessing.connection import Connection
 from multiprocessing.context import BaseContext
 from pathlib import Path
 from typing import Any
 
 from engine.errors import UserError
-from engine.system import own_process_group, start_method, usable_cores
+from engine.system import let_signals_through, own_process_group, signals_held_back, start_method, usable_cores
 
 
 @dataclass
@@ -47,8 +47,9 @@ class Workers:
             # `torch.cuda.is_available()` at import, as many write it, then asks the driver and leaves the GPUs alone
             os.environ.setdefault("PYTORCH_NVML_BASED_CUDA_CHECK", "1")
             self._context.set_forkserver_preload([*preload])
-            with _without_interrupts():
-                forkserver.ensure_running()  # it imports while this process goes on
+            for helper in (resource_tracker, forkserver):
+                with signals_held_back():  # what ends the search, and its group, must not take these from under it
+                    helper.ensure_running()  # the server imports while this process goes on
 
     def deal(self, count: int | None, devices: str | None, meant: str) -> None:
         """Settle how many processes there are, and their devices: those named, or every GPU if `meant` is auto or cuda.
@@ -135,16 +136,6 @@ def _names(devices: str, gpus: Sequence[str]) -> list[str]:
     return names
 
 
-@contextmanager
-def _without_interrupts() -> Iterator[None]:
-    """What is started in this block is deaf to Ctrl-C: it would die of it with a traceback while it imports."""
-    handler = signal.signal(signal.SIGINT, signal.SIG_IGN)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, handler)
-
-
 def _tell_gpus(sender: Connection) -> None:
     import torch
 
@@ -156,7 +147,8 @@ def _tell_gpus(sender: Connection) -> None:
 def _work(log: Path, device: str | None, function: Callable[..., None], arguments: tuple[Any, ...]) -> None:
     """What a worker does: become a process like one that was typed, and call the function."""
     gc.freeze()  # what the server has imported is never garbage: looking through it would copy its memory
-    own_process_group()  # Ctrl-C reaches the search, which passes it on once
+    own_process_group()  # signals reach the search, which passes on that it was asked to stop
+    let_signals_through()
     threading.Thread(target=_end_with_parent, daemon=True).start()
     multiprocessing.set_start_method(None, force=True)  # for loaders: what a script on this system has
     sys.stdout.flush()

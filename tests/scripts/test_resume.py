@@ -181,13 +181,6 @@ def interrupt_loading():
     data_loader.points = never
 
 
-def test_a_second_signal_stops_at_once(tmp_path):
-    folder = tmp_path / "stopped"
-    twice = functools.partial(faults.signal_self, signal.SIGTERM, signal.SIGTERM)
-    train_in(folder, SHORT, 128 + signal.SIGTERM, functools.partial(faults.act_at_batch, 3, twice))
-    assert not (folder / "last.pth.tar").exists()  # the step was not finished
-
-
 def test_the_old_template_resumes_too(tmp_path, whole, squares):
     params = {"task": "tests.projects.old_vision", "data_dir": str(squares), "batch_size": 8, "num_workers": 2}
     params |= {"num_epochs": 2, "save_steps": 2, "num_channels": 4, "dropout_rate": 0.5, "save_summary_steps": 3}

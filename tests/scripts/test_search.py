@@ -517,23 +517,26 @@ class TestStopping:
             time.sleep(0.05)
 
     @pytest.mark.slow
-    @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL], ids=["Ctrl-C", "the search is killed"])
+    @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGHUP, signal.SIGKILL], ids=lambda number: number.name)
     def test_it_leaves_every_trial_resumable_and_goes_on(self, describe, search, start, tmp_path, number):
         settings = {"space": {"learning_rate": [0.01, 0.02]}}
         parent = describe(settings, num_epochs=60)
         process = start(parent, "--num_workers", "2")
         self.wait_for(lambda: len(list(parent.glob("*/last.pth.tar"))) == 2)
         pids = [read(path.parent, "status.json")["pid"] for path in parent.glob("*/status.json")]
-        assert [os.getpgid(pid) for pid in pids] == pids  # else Ctrl-C would reach them twice, which means: at once
-        if number == signal.SIGINT:
-            os.killpg(process.pid, number)  # as a terminal does
-        else:
+        assert [os.getpgid(pid) for pid in pids] == pids  # the search alone is asked, and asks them
+        if number == signal.SIGKILL:
             process.kill()
-        assert process.wait() == (130 if number == signal.SIGINT else -number)
-        self.wait_for(lambda: list(states(parent).values()) == ["interrupted"] * 2)
+            assert process.wait() == -number
+            self.wait_for(lambda: list(states(parent).values()) == ["interrupted"] * 2)
+        else:
+            process.send_signal(number)
+            os.killpg(process.pid, number)  # as a terminal does, and clusters besides
+            assert process.wait() == 128 + number
+            assert list(states(parent).values()) == ["interrupted"] * 2  # it has waited for them
         said = (tmp_path / "output").read_text()
         assert "Traceback" not in said
-        assert ("Stopped; go on with  python search_hyperparams.py" in said) == (number == signal.SIGINT)
+        assert ("Stopped; go on with  python search_hyperparams.py" in said) == (number != signal.SIGKILL)
         search(parent)
         assert list(states(parent).values()) == ["finished"] * 2
         for trial in parent.glob("*/"):

@@ -1,0 +1,298 @@
+"""Signals to end: to a process or to its whole group, once or twice, from a terminal, a cluster, a lost connection."""
+
+import contextlib
+import functools
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from engine.experiment import Stopped, StopRequest
+from engine.experiment.stopping import SAME_WISH_SECONDS
+from tests.support import faults, scripts
+from tests.support.folders import contents, read, same_results
+
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="Windows has no process groups")
+
+NAMES = ["SIGINT", "SIGTERM", "SIGUSR1", "SIGHUP"]
+LONGER = SAME_WISH_SECONDS + 0.1
+SLOW = """
+import torch, time
+from torch.utils.data import DataLoader, Dataset
+from tests.projects.points.data_loader import points
+
+class Slow(Dataset):
+    def __init__(self, split, seconds):
+        self.inputs, self.labels = points(split)
+        self.seconds = seconds
+
+    def __len__(self):
+        return len(self.labels)
+
+    def __getitem__(self, index):
+        time.sleep(self.seconds)
+        return self.inputs[index] + 0.1 * torch.randn(2).numpy(), self.labels[index]
+
+def fetch_dataloader(types, data_dir, params):
+    return {split: DataLoader(Slow(split, params.seconds), 20, num_workers=params.num_workers) for split in types}
+"""
+
+
+def wait_until(condition):
+    for _ in range(600):
+        if condition():
+            return
+        time.sleep(0.05)
+    raise AssertionError("it did not come to pass within 30 s")
+
+
+# What a signal means
+
+
+def steps_with(*wishes, seconds=0.0):
+    """Signals itself between steps; ends with 0 if the run would have gone on."""
+    with StopRequest() as request:
+        request.between_steps()
+        for number in wishes:
+            os.kill(os.getpid(), number)
+            time.sleep(seconds)
+        request.check()
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("times", [1, 2, 5])
+def test_the_same_wish_said_again_is_the_same_wish(name, times):
+    number = getattr(signal, name)
+    assert scripts.call(functools.partial(steps_with, *[number] * times)) == 128 + number
+
+
+def test_it_is_the_first_that_counts():
+    assert scripts.call(steps_with, signal.SIGUSR1, signal.SIGTERM, signal.SIGINT) == 128 + signal.SIGUSR1
+
+
+def never_checks(number):
+    with StopRequest() as request:
+        request.between_steps()
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(LONGER)
+        os.kill(os.getpid(), number)
+        time.sleep(0.1)
+        sys.exit(7)
+
+
+def test_ctrl_c_some_time_later_ends_at_once_and_what_a_cluster_adds_does_not():
+    assert scripts.call(never_checks, signal.SIGINT) == 128 + signal.SIGINT
+    assert scripts.call(never_checks, signal.SIGTERM) == 7
+
+
+def ignores(number):
+    signal.signal(number, signal.SIG_IGN)
+    with StopRequest() as request:
+        os.kill(os.getpid(), number)
+        request.between_steps()
+        os.kill(os.getpid(), number)
+        request.check()
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_what_was_ignored_at_the_start_stays_ignored(name):
+    assert scripts.call(ignores, getattr(signal, name)) == 0
+
+
+def caught_by_the_task():
+    with StopRequest() as request:
+        request.between_steps()
+        with request.at_once(), contextlib.suppress(BaseException):
+            os.kill(os.getpid(), signal.SIGTERM)
+        sys.exit(7)
+
+
+def test_a_task_that_catches_everything_is_stopped_all_the_same():
+    assert scripts.call(caught_by_the_task) == 128 + signal.SIGTERM
+
+
+def ends_and_hears_it_again(seconds):
+    try:
+        with StopRequest():
+            os.kill(os.getpid(), signal.SIGTERM)
+    except Stopped:
+        time.sleep(seconds)
+        os.kill(os.getpid(), signal.SIGTERM)
+    sys.exit(7)
+
+
+def test_the_same_wish_is_heard_while_the_process_ends_and_no_longer():
+    assert scripts.call(ends_and_hears_it_again, 0) == 7
+    assert scripts.call(ends_and_hears_it_again, LONGER) == -signal.SIGTERM  # a notebook goes on as it was
+
+
+def has_a_child():
+    with StopRequest() as request:
+        request.between_steps()
+        reader, writer = os.pipe()
+        child = os.fork()
+        if child == 0:
+            os.write(writer, b"!")
+            time.sleep(60)
+            os._exit(0)
+        os.read(reader, 1)  # it is there
+        os.kill(child, signal.SIGTERM)
+        _, status = os.waitpid(child, 0)
+        request.check()
+        sys.exit(os.WTERMSIG(status))
+
+
+def test_a_process_that_the_task_forks_can_be_ended_as_any_other():
+    assert scripts.call(has_a_child) == signal.SIGTERM
+
+
+# Whole groups
+
+
+@pytest.fixture
+def in_a_group(tmp_path):
+    """Starts a script as the head of a group of its own: `in_a_group("train", "--model_dir", folder)`."""
+    started = []
+
+    def start(script, *words, before=faults.nothing, **options):
+        output = tmp_path / f"output{len(started)}"
+        output.mkdir()
+        before = functools.partial(faults.both, os.setsid, before)
+        started.append(scripts.start(script, *words, before=before, output=output, **options))
+        return started[-1], output
+
+    yield start
+    for process in started:
+        if process.is_alive():
+            os.killpg(process.pid, signal.SIGKILL)
+            process.join()
+
+
+def signal_group(process, number):
+    """What a cluster does: signal the process, and the group that it is in."""
+    os.kill(process.pid, number)
+    os.killpg(process.pid, number)
+
+
+def ended_quietly(process, output, number):
+    process.join(30)
+    said = (output / "stderr").read_text()
+    return (process.exitcode, "Traceback" in said) == (128 + number, False) or pytest.fail(f"{process.exitcode} {said}")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("training", [True, False], ids=["in training", "in validation"])
+@pytest.mark.parametrize("name", NAMES)
+def test_a_run_with_slow_data_stops_in_peace(points, variant, in_a_group, undisturbed, tmp_path, name, training):
+    number, sign = getattr(signal, name), tmp_path / "sign"
+    path = variant("slow", data_loader=SLOW)
+    folder = points(task="slow", num_workers=0, seconds=0.01)
+    before = functools.partial(faults.act_at_batch, 2, sign.touch, training)
+    process, output = in_a_group("train", "--model_dir", folder, path=path, before=before)
+    wait_until(sign.exists)
+    signal_group(process, number)
+    assert ended_quietly(process, output, number)
+    status = read(folder, "status.json")
+    assert (status["state"], status["reason"]) == ("interrupted", name)
+    assert status["step"] >= (2 if training else 10)
+    done = scripts.run("train", "--model_dir", folder, path=path, output=tmp_path)
+    assert done.status == 0, done.stderr
+    assert same_results(folder, undisturbed)
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory):
+    """The same run without a signal, and without waiting for data."""
+    folder = tmp_path_factory.mktemp("undisturbed")
+    package = folder / "tasks" / "slow"
+    package.mkdir(parents=True)
+    (package / "net.py").write_text("from tests.projects.points.net import *")
+    (package / "data_loader.py").write_text(SLOW)
+    params = {
+        "task": "slow",
+        "data_dir": "none",
+        "learning_rate": 0.01,
+        "num_epochs": 2,
+        "seconds": 0,
+        "num_workers": 0,
+    }
+    (folder / "params.json").write_text(json.dumps(params))
+    done = scripts.run("train", "--model_dir", folder, path=folder / "tasks", output=folder)
+    assert done.status == 0, done.stderr
+    return folder
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_an_evaluation_ends_where_it_is(trained, in_a_group, tmp_path, name):
+    number, sign = getattr(signal, name), tmp_path / "sign"
+    folder = trained(tmp_path / "experiment")
+    before = contents(folder)
+    wait = functools.partial(faults.act_at_batch, 1, functools.partial(faults.wait, sign), training=False)
+    process, output = in_a_group("evaluate", "--model_dir", folder, before=wait)
+    wait_until(sign.exists)
+    signal_group(process, number)
+    assert ended_quietly(process, output, number)
+    assert {name: content for name, content in contents(folder).items() if name != "evaluate.log"} == before
+
+
+def test_the_decoding_of_images_ends_where_it_is(in_a_group, experiment, squares, tmp_path):
+    shutil.copytree(squares, tmp_path / "images")
+    folder, sign = experiment(data_dir=str(tmp_path / "images")), tmp_path / "sign"
+    before = functools.partial(decode_slowly, sign)
+    process, output = in_a_group("train", "--model_dir", folder, before=before)
+    wait_until(sign.exists)
+    signal_group(process, signal.SIGTERM)
+    assert ended_quietly(process, output, signal.SIGTERM)
+    assert set(contents(folder)) == {"params.json"}
+    assert not [path for path in tmp_path.rglob("*") if path.suffix in (".npy", ".tmp")]
+
+
+def decode_slowly(sign):
+    from PIL import Image
+
+    def opened(*arguments, **options):
+        sign.touch()
+        time.sleep(0.05)
+        return open_image(*arguments, **options)
+
+    open_image = Image.open
+    Image.open = opened
+
+
+def test_a_lost_connection_ends_a_run_in_peace(points, in_a_group, tmp_path):
+    """The terminal is gone: what it would be told is an error of its own."""
+    folder, sign = points(num_epochs=3), tmp_path / "sign"
+    master, terminal = os.openpty()
+    show = functools.partial(take_terminal, os.ttyname(terminal))
+    pause = functools.partial(faults.both, sign.touch, functools.partial(time.sleep, 0.5))
+    before = functools.partial(faults.both, show, functools.partial(faults.act_at_batch, 3, pause))
+    process, _ = in_a_group("train", "--model_dir", folder, before=before)
+    wait_until(sign.exists)
+    os.close(terminal)
+    os.close(master)
+    process.join(30)
+    status = read(folder, "status.json")
+    assert (status["state"], status["reason"], process.exitcode) == ("interrupted", "SIGHUP", 128 + signal.SIGHUP)
+    assert status["step"] == 3
+
+
+def take_terminal(name):
+    """Become what a shell starts in a terminal: its foreground, with all three streams."""
+    for number in (0, 1, 2):
+        os.dup2(os.open(name, os.O_RDWR), number)  # the first it opens is the session's own
+
+
+def test_in_the_background_of_a_script_the_tests_hear_ctrl_c():
+    """Such a shell starts `command &` with Ctrl-C ignored, which every child inherits."""
+    child = "import signal; print(signal.getsignal(signal.SIGINT) is signal.default_int_handler)"
+    test = f"import subprocess, sys, tests.conftest; subprocess.run([sys.executable, '-c', {child!r}])"
+    script = 'nohup "$1" -c "$2" & wait $!'
+    done = subprocess.run(
+        ["sh", "-c", script, "sh", sys.executable, test], cwd=scripts.ROOT, capture_output=True, text=True
+    )
+    assert done.stdout == "True\n", done.stderr
