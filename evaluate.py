@@ -156,7 +156,7 @@ def evaluate_experiment(experiment: Experiment, params: Params, restore_file: st
     load_weights(model, checkpoint["state_dict"], checkpoint_path)
 
     release_log()
-    predictions = Predictions(split, batches, params, task.predict or default_predict)
+    predictions = Predictions(split, batches, params, task.predict or default_predict, model)
     with torch_errors_explained(params.batch_size):
         scores = evaluate(model, SamePass(batches, params.seed), task, params, device, predictions)
     predictions.finish()

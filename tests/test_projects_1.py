@@ -124,7 +124,7 @@ def test_no_score_depends_on_the_batch_size(run, project, batch_size):
 
 
 def test_a_column_of_predictions_may_be_any_tensor():
-    table = Predictions("test", None, None, lambda outputs, _: {"score": outputs, "word": ["a", "b"]})
+    table = Predictions("test", None, None, lambda outputs, _: {"score": outputs, "word": ["a", "b"]}, None)
     table.add(torch.ones(2, dtype=torch.bfloat16, requires_grad=True), None)
     assert table.columns == {"score": [1.0, 1.0], "word": ["a", "b"]}
 

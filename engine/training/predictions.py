@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from engine.files import replacing
 from engine.hyperparameters import Params
@@ -19,12 +19,16 @@ Columns = dict[str, Any]
 
 @dataclass
 class Predictions:
-    """The predictions for one split, by columns: `file`, `label`, and what the task's `predict` gives."""
+    """The predictions for one split, by columns: `file`, `label`, and what the task's `predict` gives.
+
+    The task's `report` gets them, with the network: one that writes texts has no line for each example.
+    """
 
     split: str
     batches: Any
     params: Params
     predict: Callable[[Any, Params], Columns]
+    model: nn.Module
     columns: dict[str, list[Any]] = field(default_factory=dict)
 
     @property

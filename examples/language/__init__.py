@@ -1,0 +1,1 @@
+"""A language model: the next character of a text, from those before it."""
