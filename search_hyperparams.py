@@ -151,9 +151,10 @@ def note_end(trial: Trial, status: int) -> None:
 def train_trial(folder: Path, data_dir: str | None, pruning: str, seed: int | None) -> None:
     """What a worker does: `train.py` on the folder of a trial, with the pruner as its hook and without a test split."""
     import train
-    from engine.training import withheld
+    from engine.training import import_anew, withheld
 
     experiment = Experiment(folder)
+    import_anew(load_params(experiment.file("params.json")).task)  # the server's import was under no seed
     sys.argv = train_command(folder, data_dir)[1:]
 
     def recorded() -> None:

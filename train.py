@@ -48,7 +48,7 @@ from torch import nn
 from torch.optim import Optimizer
 
 from engine.data import Feed, SamePass
-from engine.experiment import StopRequest, expected_mode
+from engine.experiment import StopRequest
 from engine.randomness import seed_everything, use_deterministic_operations
 from engine.training import (
     Device,
@@ -70,6 +70,8 @@ from engine.training import (
     load_weights,
     make_optimizer,
     make_schedule,
+    own_optimizer,
+    own_schedule,
     progress_bar,
     read_checkpoint,
     set_logger,
@@ -144,7 +146,7 @@ def make_state(task: Task, params: Params, device: Device, steps_per_epoch: int,
 def choose_optimizer(task: Task, model: nn.Module, params: Params) -> Optimizer:
     """The task's own optimizer, or the one that params.json names."""
     if task.configure_optimizer is not None:
-        return task.configure_optimizer(model, params)
+        return own_optimizer(task.configure_optimizer, model, params)
     arguments = {name: getattr(params, name) for name in ("betas", "weight_decay", "momentum")}
     return make_optimizer(params.optimizer, model, params.learning_rate, **arguments)
 
@@ -153,10 +155,9 @@ def choose_schedule(task: Task, optimizer: Optimizer, params: Params, steps_per_
     """The task's own learning-rate schedule, or the one that params.json names."""
     total_steps = params.num_epochs * steps_per_epoch
     if task.configure_scheduler is not None:
-        return Schedule(*task.configure_scheduler(optimizer, params, total_steps))
+        return own_schedule(task.configure_scheduler, optimizer, params, total_steps)
     warmup_steps = round(params.warmup_epochs * steps_per_epoch)
-    mode = expected_mode(params.monitor, params.mode, task.metrics(params))
-    return make_schedule(params.schedule, optimizer, warmup_steps, total_steps, mode)
+    return make_schedule(params.schedule, optimizer, warmup_steps, total_steps)
 
 
 def main(arguments: Sequence[str] | None = None, on_epoch: Hook | None = None) -> None:

@@ -7,7 +7,7 @@ Stands on the ground alone.
 from engine.experiment.declarations import Declarations, read_declarations
 from engine.experiment.entries import AXES, LARGEST, Entry, read_entries, read_entry
 from engine.experiment.folder import Experiment
-from engine.experiment.monitor import choose_monitor, expected_mode, merit, recorded_monitor, usual_mode
+from engine.experiment.monitor import choose_monitor, merit, recorded_monitor, usual_mode
 from engine.experiment.provenance import describe_data, package_versions, provenance_of
 from engine.experiment.records import (
     latest_record,
@@ -33,7 +33,6 @@ __all__ = [
     "choose_monitor",
     "code_difference",
     "describe_data",
-    "expected_mode",
     "latest_record",
     "merit",
     "package_versions",

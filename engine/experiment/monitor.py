@@ -54,11 +54,6 @@ def usual_mode(metric: str) -> str | None:
     return modes.pop() if len(modes) == 1 else None
 
 
-def expected_mode(monitor: str | None, mode: str | None, metrics: Collection[str]) -> str:
-    """The mode that `choose_monitor` will settle on, told before anything is logged."""
-    return mode or KNOWN_MODES.get(monitor or default_monitor(metrics), "min")
-
-
 def merit(score: float | None, loss: float | None, mode: str | None) -> tuple[float, float]:
     """What the epochs of a run are compared by, more is better: the score that decides, and of equal ones the loss.
 

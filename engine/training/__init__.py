@@ -4,6 +4,7 @@ Everything that touches a network lives here; `train.py` and `evaluate.py` put i
 `experiment`. `classification` is imported by name where it is used: Matplotlib and scikit-learn take a second.
 """
 
+from engine.training.averaging import average_of
 from engine.training.checkpoint import drop_previous, last_checkpoint, load_weights, read_checkpoint, write_checkpoint
 from engine.training.device import Device, choose_device, device_for
 from engine.training.explanations import download_errors_explained, label_errors_explained, torch_errors_explained
@@ -15,11 +16,13 @@ from engine.training.optimization import (
     clip_gradients,
     make_optimizer,
     make_schedule,
+    own_optimizer,
+    own_schedule,
     set_training_mode,
 )
 from engine.training.predictions import Predictions, default_predict
-from engine.training.state import State, average_of
-from engine.training.task import Task, fetch_batches, learned_values, load_task, withheld
+from engine.training.state import State
+from engine.training.task import Task, fetch_batches, import_anew, learned_values, load_task, withheld
 from engine.training.tracking import TerminalLog, progress_bar, release_log, score_line, set_logger
 
 __all__ = [
@@ -43,6 +46,7 @@ __all__ = [
     "download_errors_explained",
     "drop_previous",
     "fetch_batches",
+    "import_anew",
     "label_errors_explained",
     "last_checkpoint",
     "learned_values",
@@ -51,6 +55,8 @@ __all__ = [
     "make_optimizer",
     "make_schedule",
     "mean_losses",
+    "own_optimizer",
+    "own_schedule",
     "progress_bar",
     "read_checkpoint",
     "release_log",

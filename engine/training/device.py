@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 
 from engine.errors import UserError
 from engine.hyperparameters import Params
@@ -31,7 +32,10 @@ class Device:
     def place(self, model: nn.Module) -> nn.Module:
         """The model on this device, in the chosen memory layout."""
         model = model.to(self.device)
-        return model.to(memory_format=torch.channels_last) if self.channels_last else model
+        if not self.channels_last:
+            return model
+        refuse_lazy(model, "channels_last")
+        return model.to(memory_format=torch.channels_last)
 
     def autocast(self) -> contextlib.AbstractContextManager[Any]:
         """The context for forward passes: nothing at all in float32."""
@@ -59,6 +63,12 @@ def device_for(params: Params) -> Device:
     is_cuda = device.device.type == "cuda"
     params.provide(device=device.device, precision=device.precision, threads=torch.get_num_threads(), cuda=is_cuda)
     return device
+
+
+def refuse_lazy(model: nn.Module, key: str) -> None:
+    """Raise `UserError` if the network has layers that take their size from the first batch, which `key` cannot."""
+    if any(map(is_lazy, model.parameters())):
+        raise UserError(f'"{key}" needs a network whose sizes are known: give its lazy layers (`nn.Lazy...`) theirs')
 
 
 def choose_device(

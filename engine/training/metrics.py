@@ -144,7 +144,7 @@ class Scores:
                 self._add(name, float(total), float(count))
             except (TypeError, ValueError, RuntimeError) as error:
                 raise UserError(
-                    f'net.py: the metric "{name}" returns {_form(result)}, not a number or (total, count)'
+                    f'net.py: the metric "{name}" returns {form_of(result)}, not a number or (total, count)'
                 ) from error
 
     def _add(self, name: str, total: float, count: float) -> None:
@@ -172,7 +172,7 @@ def _mean_loss(name: str, loss: Any, examples: int) -> Mean:
         total, count = loss
         mean = Mean(total / (count + (count == 0)), count)
     if not isinstance(mean.value, Tensor) or mean.value.numel() != 1:
-        form = f"it is {_form(mean.value)}, not a tensor of one number"
+        form = f"it is {form_of(mean.value)}, not a tensor of one number"
         raise UserError(f'net.py: "{name}" is to be a mean over the batch, or (total, count); {form}')
     return mean
 
@@ -239,13 +239,13 @@ def _numbers(values: Iterable[Any]) -> list[float]:
     return [float(value) for value in values]
 
 
-def _form(value: Any) -> str:
+def form_of(value: Any) -> str:
     """What a value is, for an error message: `None`, `a list`, `a tuple of 3`, `a Tensor of shape (32,)`."""
     if value is None:
         return "None"
     if hasattr(value, "shape"):
         return f"a {type(value).__name__} of shape {tuple(value.shape)}"
-    return f"a {type(value).__name__}" + (f" of {len(value)}" if isinstance(value, tuple) else "")
+    return f"a {type(value).__name__}" + (f" of {len(value)}" if isinstance(value, tuple | list | dict) else "")
 
 
 def _flat(name: str, value: Any) -> dict[str, float]:

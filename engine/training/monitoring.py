@@ -9,8 +9,9 @@ from pathlib import Path
 from engine.errors import UserError
 from engine.experiment import Experiment, Stopped, StopRequest, choose_monitor, provenance_of
 from engine.hyperparameters import Params, Values
-from engine.training.checkpoint import write_checkpoint
+from engine.training.checkpoint import readable, write_checkpoint
 from engine.training.state import State
+from engine.training.task import in_json
 from engine.training.tracking import Board, release_log, score_line
 
 Hook = Callable[[int, Values], None]  # told each epoch and its validation scores; what it raises ends the training
@@ -149,6 +150,7 @@ class Watch:
     def _begin(self) -> None:
         self.params.check_unread()
         self.check_finite()
+        readable(self.state.checkpoint())  # what cannot be saved is told now, not after an epoch
         self.monitor, self.mode = choose_monitor(self.params.monitor, self.params.mode, self.state.scores.names)
         release_log()
         overruled = self.params.overruled()
@@ -157,11 +159,11 @@ class Watch:
             logging.warning(f'params.json says "{key}": {typed}, and the task set it to {value}, which is what counts')
         record = {
             "params": self.params.effective(),
-            "overruled": overruled,
+            "overruled": in_json(overruled),
             "device": self.device,
             "monitor": self.monitor,
             "mode": self.mode,
             "parameters": sum(parameter.numel() for parameter in self.state.model.parameters()),
             **provenance_of(self.params.task, Path(self.params.data_dir)),
         }
-        self.experiment.begin(record, self.state.learned)
+        self.experiment.begin(record, in_json(self.state.learned))

@@ -3,7 +3,7 @@
 import inspect
 import itertools
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import torch
@@ -12,44 +12,125 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler, ReduceLROnPlateau
 
 from engine.errors import UserError, did_you_mean
-from engine.training.metrics import Losses
+from engine.training.metrics import Losses, form_of
+
+NO_LBFGS = (
+    '"LBFGS" computes the loss many times in each step, which train.py does not: take another one, or write a loop '
+    "of your own, docs/your-own-loop.md"
+)
+WITHOUT_GAPS = (torch.contiguous_format, torch.channels_last, torch.channels_last_3d)
 
 
 def make_optimizer(name: str, model: nn.Module, learning_rate: float, **arguments: Any) -> Optimizer:
-    """The optimizer of `torch.optim` called `name` over the parameters that are to be trained, fused where it can be.
+    """The optimizer of `torch.optim` called `name` over all parameters of the model, fused where that is sound.
 
-    Arguments that are None are left to the optimizer's own defaults. Raises `UserError` for an unknown name or one
-    that does not take an argument.
+    Frozen parameters are among them, as they have no gradient until somebody thaws them. Arguments that are None are
+    left to the optimizer's own defaults. Raises `UserError` for an unknown name or one that does not take an argument.
     """
     kinds = {kind: cls for kind, cls in vars(torch.optim).items() if _is_optimizer(cls)}
     if name not in kinds:
         raise UserError(f'"optimizer": there is no "{name}" in torch.optim{did_you_mean(name, kinds)}')
     if name == "LBFGS":
-        raise UserError('"optimizer": "LBFGS" computes the loss many times in each step, which train.py does not')
+        raise UserError(f'"optimizer": {NO_LBFGS}')
     taken = inspect.signature(kinds[name]).parameters
     given = {key: value for key, value in arguments.items() if value is not None}
     for key in given:
         if key not in taken:
             raise UserError(f'"{key}" is no argument of the optimizer {name}; leave it out of params.json')
-    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    if not trained:
+    if not any(parameter.requires_grad for parameter in model.parameters()):
         raise UserError("the network has no parameter to train; all are frozen")
-    if "fused" in taken and all(p.is_floating_point() and p.device.type in ("cpu", "cuda", "mps") for p in trained):
-        given["fused"] = True
-    return kinds[name](trained, lr=learning_rate, **given)
+    try:
+        optimizer = kinds[name](model.parameters(), lr=learning_rate, **given)
+    except ValueError as error:  # what torch says of a value out of range, or of parameters that it cannot take
+        raise UserError(f'"optimizer": "{name}": {error}') from error
+    if "fused" in taken:
+        fuse_where_sound(optimizer)
+    return optimizer
 
 
 def _is_optimizer(candidate: Any) -> bool:
     return isinstance(candidate, type) and issubclass(candidate, Optimizer) and candidate is not Optimizer
 
 
+def own_optimizer(configure: Callable[..., Any], model: nn.Module, params: Any) -> Optimizer:
+    """The optimizer that the task's `configure_optimizer` makes.
+
+    Raises `UserError` for anything else than one optimizer, and for one over parameters that are not the network's:
+    they would be in no checkpoint.
+    """
+    optimizer = configure(model, params)
+    if not isinstance(optimizer, Optimizer):
+        raise UserError(
+            f"net.py: configure_optimizer is to return one optimizer, and it returned {form_of(optimizer)}; for "
+            "several see docs/your-own-loop.md"
+        )
+    if isinstance(optimizer, torch.optim.LBFGS):
+        raise UserError(f"net.py: configure_optimizer: {NO_LBFGS}")
+    own = {id(parameter) for parameter in model.parameters()}
+    strange = [p for group in optimizer.param_groups for p in group["params"] if id(p) not in own]
+    if strange:
+        shapes = ", ".join(str(tuple(parameter.shape)) for parameter in strange[:3])
+        raise UserError(
+            f"net.py: configure_optimizer trains {len(strange)} parameters that are not in Net (of shape {shapes}), so "
+            "no checkpoint would hold them: make what they belong to, such as a loss, a part of Net"
+        )
+    return optimizer
+
+
+def fuse_where_sound(optimizer: Optimizer) -> None:
+    """Have the optimizer take its fused form if the gradients of its first step allow it, else torch's default form.
+
+    The fused kernels of torch go through memory from end to end, whatever its strides, and want what they saw in the
+    first step ever after; only the gradients themselves tell whether each parameter has one, dense and laid out alike.
+    """
+
+    undecided = True
+
+    def decide(optimizer: Optimizer, *_: Any) -> None:
+        nonlocal undecided
+        if undecided and not optimizer.state:
+            groups = optimizer.param_groups
+            if all(_is_fusible(parameter) for group in groups for parameter in group["params"]):
+                for group in groups:
+                    group["fused"] = True
+        undecided = False
+
+    def keep(_: Optimizer) -> None:  # a run that goes on: what it takes up again says what was decided
+        nonlocal undecided
+        undecided = False
+
+    optimizer.register_step_pre_hook(decide)
+    optimizer.register_load_state_dict_post_hook(keep)
+
+
+def _is_fusible(parameter: Tensor) -> bool:
+    gradient = parameter.grad
+    return (
+        gradient is not None
+        and gradient.layout == parameter.layout == torch.strided
+        and _strides(gradient) == _strides(parameter)
+        and any(parameter.is_contiguous(memory_format=layout) for layout in WITHOUT_GAPS)
+        and parameter.is_floating_point()
+        and parameter.device.type in ("cpu", "cuda", "mps")
+    )
+
+
+def _strides(tensor: Tensor) -> list[int]:
+    """The strides that matter: those of dimensions with more than one entry."""
+    return [stride for stride, size in zip(tensor.stride(), tensor.shape, strict=True) if size > 1]
+
+
 def set_training_mode(model: nn.Module) -> None:
-    """Training mode for all parts of the model but the frozen ones: their batch statistics stay as they are too."""
+    """Training mode for all parts of the model but frozen batch norms, whose statistics stay as they are too.
+
+    A norm is frozen where all of its own parameters are; one without any follows the data, as in plain PyTorch.
+    """
     model.train()
     for module in model.modules():
-        parameters = list(module.parameters())
-        if parameters and not any(parameter.requires_grad for parameter in parameters):
-            module.eval()
+        if hasattr(module, "running_mean"):
+            own = list(module.parameters(recurse=False))
+            if own and not any(parameter.requires_grad for parameter in own):
+                module.eval()
 
 
 class Gradients:
@@ -95,27 +176,31 @@ def clip_gradients(model: nn.Module, largest_norm: float | None) -> None:
 class Schedule:
     """The learning rate over time: a scheduler that is told of each step, or of each epoch. Without one, nothing is."""
 
-    def __init__(self, scheduler: LRScheduler | None = None, unit: str = "step") -> None:
+    def __init__(self, scheduler: LRScheduler | None = None, unit: str = "step", follows_monitor: bool = False) -> None:
         if unit not in ("step", "epoch"):
             raise UserError(f'configure_scheduler: a scheduler counts "step" or "epoch", not "{unit}"')
         self.scheduler = scheduler
         self.unit = "epoch" if isinstance(scheduler, ReduceLROnPlateau) else unit
+        self.follows_monitor = follows_monitor
 
     def after_step(self) -> None:
         """Tell a scheduler that counts steps of one more."""
         if self.scheduler and self.unit == "step":
             self.scheduler.step()
 
-    def after_epoch(self, score: float) -> None:
+    def after_epoch(self, score: float, mode: str) -> None:
         """Tell a scheduler that counts epochs of one more, and one that waits for a plateau of its score."""
         if isinstance(self.scheduler, ReduceLROnPlateau):
+            if self.follows_monitor and self.scheduler.mode != mode:  # known now that there are scores
+                self.scheduler = ReduceLROnPlateau(self.scheduler.optimizer, "max" if mode == "max" else "min")
             self.scheduler.step(score)
         elif self.scheduler and self.unit == "epoch":
             self.scheduler.step()
 
     def state_dict(self) -> dict[str, Any]:
-        """What a checkpoint keeps."""
-        return self.scheduler.state_dict() if self.scheduler else {}
+        """What a checkpoint keeps; functions that a scheduler holds are made anew with it."""
+        state = self.scheduler.state_dict() if self.scheduler else {}
+        return {key: value for key, value in state.items() if not _is_function(value)}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from what a checkpoint kept."""
@@ -123,16 +208,37 @@ class Schedule:
             self.scheduler.load_state_dict(state)
 
 
-def make_schedule(name: str, optimizer: Optimizer, warmup_steps: int, total_steps: int, mode: str = "min") -> Schedule:
+def _is_function(value: Any) -> bool:
+    return inspect.isroutine(value) or (
+        isinstance(value, list | tuple) and bool(value) and all(map(_is_function, value))
+    )
+
+
+def own_schedule(configure: Callable[..., Any], optimizer: Optimizer, params: Any, total_steps: int) -> Schedule:
+    """The schedule that the task's `configure_scheduler` makes, held to what it is to return."""
+    made = configure(optimizer, params, total_steps)
+    if not isinstance(made, tuple | list) or len(made) != 2 or not hasattr(made[0], "step"):
+        raise UserError(
+            f'net.py: configure_scheduler is to return (scheduler, "step" or "epoch"), and it returned {form_of(made)}'
+        )
+    schedule = Schedule(*made)
+    try:
+        schedule.state_dict()
+    except AttributeError as error:  # `LambdaLR` over a function that is not written in Python
+        raise UserError(f"net.py: the scheduler cannot be saved ({error}): have it call a function of yours") from error
+    return schedule
+
+
+def make_schedule(name: str, optimizer: Optimizer, warmup_steps: int, total_steps: int) -> Schedule:
     """The schedule of params.json over `total_steps` optimizer steps.
 
-    `plateau` divides the learning rate by 10 when the monitored score, better high or low as `mode` says, has not
-    improved for 10 epochs: torch's ReduceLROnPlateau as it comes.
+    `plateau` divides the learning rate by 10 when the monitored score, whichever way it is better, has not improved for
+    10 epochs: torch's ReduceLROnPlateau as it comes.
     """
     if name == "plateau":
         if warmup_steps:
             raise UserError('"schedule": "plateau" knows no warm-up; leave out "warmup_epochs"')
-        return Schedule(ReduceLROnPlateau(optimizer, "max" if mode == "max" else "min"), "epoch")
+        return Schedule(ReduceLROnPlateau(optimizer), "epoch", follows_monitor=True)
     if name == "constant" and warmup_steps == 0:
         return Schedule()
     return Schedule(LambdaLR(optimizer, lambda step: learning_rate_factor(name, step, warmup_steps, total_steps)))

@@ -5,12 +5,12 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.optim import Optimizer
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
+from engine.errors import UserError
 from engine.experiment import merit
+from engine.training.averaging import Average
 from engine.training.checkpoint import Checkpoint, load_weights
 from engine.training.metrics import Scores
 from engine.training.optimization import Schedule
@@ -25,7 +25,7 @@ class State:
     model: nn.Module
     optimizer: Optimizer
     schedule: Schedule
-    averaged: AveragedModel | None  # the running average of the weights, where `ema_decay` asks for it
+    averaged: Average | None  # the running average of the weights, where `ema_decay` asks for it
     scores: Scores  # of the epoch under way
     epoch: int = 0  # finished
     step: int = 0  # taken by the optimizer, over all epochs
@@ -39,7 +39,7 @@ class State:
     learned: dict[str, Any] = field(default_factory=dict)  # what the task learned from the training data
 
     def __post_init__(self) -> None:
-        self.learning_rate = self.optimizer.param_groups[0]["lr"]
+        self.learning_rate = float(self.optimizer.param_groups[0]["lr"])  # a tensor, where the task made it one
 
     @property
     def scored_model(self) -> nn.Module:
@@ -65,8 +65,8 @@ class State:
             if merit_now[0] > merit_before[0]:
                 self.improved_epoch = self.epoch
             self.best_epoch, self.best_score, self.best_loss = self.epoch, score, loss
-        self.schedule.after_epoch(score)
-        self.learning_rate = self.optimizer.param_groups[0]["lr"]
+        self.schedule.after_epoch(score, mode)
+        self.learning_rate = float(self.optimizer.param_groups[0]["lr"])
         return is_best
 
     def is_to_go_on(self, num_epochs: int, patience: int | None) -> bool:
@@ -84,7 +84,7 @@ class State:
         if self.averaged is not None:
             content["training_state_dict"] = content["state_dict"]
             content["state_dict"] = self.scored_model.state_dict()
-            content["averaged"] = {"n_averaged": int(self.averaged.n_averaged)}
+        content["frozen"] = [name for name, parameter in self.model.named_parameters() if not parameter.requires_grad]
         return content
 
     def restore(self, content: Checkpoint, source: Path) -> None:
@@ -92,33 +92,24 @@ class State:
         load_weights(self.scored_model, content["state_dict"], source)
         if self.averaged is not None:
             load_weights(self.model, content["training_state_dict"], source)
-            self.averaged.n_averaged.fill_(content["averaged"]["n_averaged"])
+        for name, parameter in self.model.named_parameters():  # some may have been thawed on the way
+            parameter.requires_grad_(name not in content["frozen"])
         for f in fields(self):
             value, saved = getattr(self, f.name), content[COURSE_NAMES.get(f.name, f.name)]
-            if f.name in ("model", "averaged"):
-                continue
             if hasattr(value, "load_state_dict"):
-                value.load_state_dict(saved)
+                if f.name != "model":
+                    _load(value, saved, f"{source}: {f.name}")
             else:
                 setattr(self, f.name, saved)
 
 
-def average_of(model: nn.Module, decay: float | None) -> AveragedModel | None:
-    """A copy of the model that follows its weights and buffers as an exponential moving average; None without decay.
-
-    After n updates the decay is at most (1 + n) / (10 + n), as in TensorFlow: at 0.999, the first weights, which are
-    random, would count for thousands of steps.
-    """
-    if decay is None:
-        return None
-    averaged = AveragedModel(model, use_buffers=True)
-
-    def update(averages: Any, weights: Any, _: Tensor | int) -> None:
-        if not (averages[0].is_floating_point() or averages[0].is_complex()):
-            torch._foreach_copy_(averages, weights)  # counters, indices: rounded down, the mean of 5 and 5 may be 4
-            return
-        updates = int(averaged.n_averaged)  # on the host; what is passed is on the device, which would be waited for
-        get_ema_multi_avg_fn(min(decay, (1 + updates) / (10 + updates)))(averages, weights, updates)
-
-    averaged.multi_avg_fn = update
-    return averaged
+def _load(part: Any, saved: Any, place: str) -> None:
+    """Give a part of the state back what a checkpoint kept of it."""
+    try:
+        part.load_state_dict(saved)
+    except (ValueError, KeyError, TypeError, RuntimeError) as error:
+        reason = str(error).partition("\n")[0]
+        raise UserError(
+            f"{place} does not take back what it gave to the checkpoint ({type(error).__name__}: {reason}); has the "
+            "task's code changed? --fresh starts over"
+        ) from error

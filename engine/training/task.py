@@ -5,7 +5,10 @@ import importlib
 import inspect
 import itertools
 import logging
-from collections.abc import Callable, Iterator
+import math
+import random
+import sys
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -14,15 +17,30 @@ from types import ModuleType
 from typing import Any
 
 import numpy as np
+import torch
+from torch import nn
 
 from engine.data import TensorBatches, fetch_iterators
 from engine.errors import UserError, did_you_mean, nearest
 from engine.hyperparameters import Params, Values
+from engine.randomness import seed_everything
+from engine.training.checkpoint import readable
 from engine.training.device import Device
+from engine.training.metrics import form_of
 
 VALIDATION = ("val", "dev", "valid", "validation")  # one split, as different people call it
 OPTIONAL = ("metrics", "step", "configure_optimizer", "configure_scheduler", "predict", "report")
+CALLS = {  # what a task's functions are called with
+    "Net": ("params",),
+    "step": ("model", "batch", "params"),
+    "configure_optimizer": ("model", "params"),
+    "configure_scheduler": ("optimizer", "params", "total_steps"),
+    "predict": ("outputs", "params"),
+    "report": ("predictions", "folder"),
+    "fetch_dataloader": ("types", "data_dir", "params"),
+}
 PLAIN_TYPES = (str, int, float, bool, type(None))
+LARGEST_SHOWN = 1000  # numbers of a tensor in data.json
 
 
 _withheld: ContextVar[frozenset[str]] = ContextVar("withheld", default=frozenset())
@@ -57,25 +75,101 @@ class Task:
 def load_task(name: str, params: Params) -> Task:
     """The task package `name`, such as `model` or `examples.ner`, with `params` given to what takes them.
 
-    Raises `UserError` if there is no such package, or if it lacks one of the names that every task has.
+    All of it is imported, asked for batches and built under the seed of the run, in every script. Raises `UserError` if
+    there is no such package, if it lacks one of the names that every task has, or if one of them takes other arguments.
     """
-    net, loading = _import(name, "net"), _import(name, "data_loader")
+    net, loading = _import_seeded(name, params.seed)
     _warn_of_near_names(net)
+    _check_arguments(net)
+    metrics = getattr(net, "metrics", {})
     step = getattr(net, "step", None)
     loss_fn = step or _required(net, "loss_fn", "the mean loss of a batch (outputs, labels); or a function step")
-    if step is None and "params" in inspect.signature(loss_fn).parameters:
+    if step is None and takes_params(loss_fn):
         loss_fn = functools.partial(loss_fn, params=params)
-    metrics = getattr(net, "metrics", {})
     return Task(
         name=name,
-        Net=_required(net, "Net", "the network, a torch.nn.Module made from params"),
+        Net=_building(net),
         fetch_dataloader=_fetching(loading),
-        metrics=metrics if callable(metrics) else lambda _: metrics,
+        metrics=lambda params: _checked_metrics(net, metrics(params) if callable(metrics) else metrics),
         loss_fn=loss_fn,
         step=step and _giving_three(step),
         **{hook: getattr(net, hook, None) for hook in ("configure_optimizer", "configure_scheduler")},
         **{hook: getattr(net, hook, None) for hook in ("predict", "report")},
     )
+
+
+def _import_seeded(task: str, seed: int) -> tuple[ModuleType, ModuleType]:
+    """`net.py` and `data_loader.py`, imported under the seed; anew, where they have drawn numbers under another one."""
+    if _drawn_under.get(task, seed) != seed:
+        import_anew(task)
+    before = _generator_states(seed)
+    modules = _import(task, "net"), _import(task, "data_loader")
+    if _generator_states() != before:
+        _drawn_under[task] = seed
+    return modules
+
+
+_drawn_under: dict[str, int] = {}  # the seed of each task that drew random numbers when it was imported
+
+
+def _generator_states(seed: int | None = None) -> tuple[Any, ...]:
+    """The states of the global generators, after seeding them if a seed is given."""
+    if seed is not None:
+        seed_everything(seed)
+    return torch.get_rng_state().tolist(), np.random.get_state()[1].tolist(), random.getstate()  # type: ignore[index]
+
+
+def import_anew(task: str) -> None:
+    """Have the modules of a task imported again when it is next loaded: what they drew at import follows its seed."""
+    for name in [name for name in sys.modules if name == task or name.startswith(f"{task}.")]:
+        del sys.modules[name]
+
+
+def takes_params(function: Callable[..., Any]) -> bool:
+    """Whether a function has an argument called `params`."""
+    return "params" in inspect.signature(function).parameters
+
+
+def _building(net: ModuleType) -> Callable[[Params], nn.Module]:
+    """The task's `Net`, built under the seed, and held to what it is to be."""
+    make = _required(net, "Net", "the network, a torch.nn.Module made from params")
+
+    def build(params: Params) -> nn.Module:
+        seed_everything(params.seed)
+        model = make(params)
+        if not isinstance(model, nn.Module):
+            raise UserError(f"{net.__file__}: Net(params) is to give a torch.nn.Module, and it gave {form_of(model)}")
+        return model
+
+    return build
+
+
+def _check_arguments(module: ModuleType) -> None:
+    """Raise `UserError` for a function of the contract that cannot be called as it will be."""
+    for name, arguments in CALLS.items():
+        if hasattr(module, name):
+            _check_call(getattr(module, name), arguments, f"{module.__file__}: {name}")
+
+
+def _check_call(function: Any, arguments: tuple[str, ...], what: str) -> None:
+    try:
+        signature = inspect.signature(function)
+    except (TypeError, ValueError):  # of code that is not Python, or of no function at all
+        return
+    try:
+        signature.bind(*arguments)
+    except TypeError:
+        raise UserError(f"{what} is called with ({', '.join(arguments)}), and it takes {signature}") from None
+
+
+def _checked_metrics(net: ModuleType, metrics: Any) -> dict[str, Any]:
+    """The metrics by name. Raises `UserError` for anything else, and for functions of other arguments."""
+    if not isinstance(metrics, dict):
+        raise UserError(f"{net.__file__}: metrics is to be a dict of functions by name, and it is {form_of(metrics)}")
+    for name, metric in metrics.items():
+        if not hasattr(metric, "update"):
+            _check_call(metric, ("outputs", "labels"), f'{net.__file__}: the metric "{name}"')
+    return metrics
 
 
 def _warn_of_near_names(net: ModuleType) -> None:
@@ -94,8 +188,7 @@ def _giving_three(step: Callable[..., Any]) -> Callable[..., Any]:
     def run(model: Any, batch: Any, params: Params) -> Any:
         result = step(model, batch, params)
         if not isinstance(result, tuple | list) or len(result) != 3:
-            form = f"a {type(result).__name__}" + (f" of {len(result)}" if isinstance(result, tuple | list) else "")
-            raise UserError(f"net.py: step is to return (loss, outputs, labels), and it returned {form}")
+            raise UserError(f"net.py: step is to return (loss, outputs, labels), and it returned {form_of(result)}")
         return result
 
     return run
@@ -106,7 +199,9 @@ def _fetching(loading: ModuleType) -> Callable[..., Any]:
     kind: Any = getattr(loading, "DataLoader", None)
     if hasattr(kind, "load_data") and hasattr(kind, "data_iterator"):
         return functools.partial(fetch_iterators, kind)
-    return _required(loading, "fetch_dataloader", "a function (types, data_dir, params)")
+    fetch = _required(loading, "fetch_dataloader", "a function (types, data_dir, params)")
+    _check_arguments(loading)
+    return fetch
 
 
 def fetch_batches(task: Task, splits: list[str], params: Params, device: Device) -> dict[str, Any]:
@@ -114,57 +209,68 @@ def fetch_batches(task: Task, splits: list[str], params: Params, device: Device)
     if hidden := _withheld.get().intersection(splits):
         raise UserError(f"a search must not look at {min(hidden)}: choose by val, and evaluate the chosen one on test")
     try:
-        loaders = task.fetch_dataloader(splits, params.data_dir, params)
+        loaders = _fetched(task, splits, params)
     except FileNotFoundError:
         if Path(params.data_dir).exists():
             raise
         raise UserError(f"{params.data_dir}: no such data folder; name yours with --data_dir") from None
     if not isinstance(loaders, dict):
-        form = type(loaders).__name__
-        raise UserError(f"{task.name}/data_loader.py: fetch_dataloader returns a {form}, not a dict {{split: batches}}")
+        form = form_of(loaders)
+        raise UserError(f"{task.name}/data_loader.py: fetch_dataloader returns {form}, not a dict {{split: batches}}")
     if missing := [split for split in splits if split not in loaders]:
         loaders |= _by_other_names(task, missing, params)
     for split in splits:
         if split not in loaders:
             raise UserError(f'{params.data_dir}: fetch_dataloader has no "{split}"; it gave {", ".join(loaders)}')
+        if not isinstance(loaders[split], Iterable) and not hasattr(loaders[split], "__getitem__"):
+            form = f"the batches of {split} are {form_of(loaders[split])}, which cannot be iterated"
+            raise UserError(f"{task.name}/data_loader.py: fetch_dataloader: {form}")
         if isinstance(loaders[split], TensorBatches):
             loaders[split].to(device.device)
     return loaders
+
+
+def _fetched(task: Task, splits: list[str], params: Params) -> Any:
+    """What the loader gives, asked under the seed of the run each time: a split drawn in it is always the same."""
+    seed_everything(params.seed)
+    return task.fetch_dataloader(splits, params.data_dir, params)
 
 
 def _by_other_names(task: Task, splits: list[str], params: Params) -> dict[str, Any]:
     """The batches of those `splits` that the loader knows under another of their usual names."""
     found = {}
     for split, name in itertools.product(set(splits) & set(VALIDATION), VALIDATION):
-        loaders = task.fetch_dataloader([name], params.data_dir, params)
+        loaders = _fetched(task, [name], params)
         if name in loaders:
             found[split] = loaders[name]
     return found
 
 
 def learned_values(params: Params) -> Values:
-    """What the loaders set on `params`, as plain JSON values; what cannot be one is left out with a warning."""
+    """What the loaders set on `params`, as it is; what a checkpoint cannot hold is left out with a warning."""
     learned: Values = {}
     for name, value in params.learned().items():
         try:
-            learned[name] = _plain(value)
-        except TypeError:
-            logging.warning(f"params.{name} is set by the loader to a {type(value).__name__}: not kept in data.json")
+            learned[name] = readable(value, f"params.{name}")
+        except UserError:
+            logging.warning(
+                f"params.{name} is set by the loader to a {type(value).__name__}, which is kept in no checkpoint: "
+                "evaluate.py has it only where the loader sets it again"
+            )
     return learned
 
 
-def _plain(value: Any) -> Any:
+def in_json(value: Any) -> Any:
+    """A value that was learned as data.json shows it: lists for tuples, tensors and arrays, but for large ones."""
     if isinstance(value, PLAIN_TYPES):
         return value
-    if isinstance(value, np.generic | np.ndarray) or hasattr(value, "tolist"):
-        return value.tolist()
-    if isinstance(value, Path):
-        return str(value)
     if isinstance(value, dict):
-        return {str(key): _plain(inner) for key, inner in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(inner) for inner in value]
-    raise TypeError(type(value).__name__)
+        return {str(key): in_json(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple | set):
+        return [in_json(inner) for inner in value]
+    if hasattr(value, "tolist") and math.prod(value.shape) <= LARGEST_SHOWN:
+        return in_json(value.tolist())
+    return f"{form_of(value)}, in the checkpoints" if hasattr(value, "shape") else str(value)
 
 
 def _import(task: str, module: str) -> ModuleType:

@@ -11,9 +11,10 @@ import torch
 from torch import nn
 
 from engine.errors import UserError
+from engine.training.averaging import average_of
 from engine.training.metrics import Scores
 from engine.training.optimization import Schedule, learning_rate_factor, make_optimizer
-from engine.training.state import State, average_of
+from engine.training.state import State
 from tests.projects.points.data_loader import points as points_of
 from tests.support import scripts
 from tests.support.folders import checkpoint, contents, history, read, same, same_results
