@@ -22,7 +22,7 @@ from engine.comparison import group_entries, make_table, terminal_text
 from engine.errors import UserError, run
 from engine.experiment import Experiment, Occupied, Pruned, Stopped, StopRequest, alone, read_entries
 from engine.files import replacing, write_json
-from engine.hyperparameters import Values, load_params
+from engine.hyperparameters import Values
 from engine.search import ENDED, LiveTable, Search, Trial, Trials, Workers, read_search
 
 # What a trial imports sooner or later: torch, what its first optimizer needs, TensorBoard with its pictures, and ours.
@@ -67,12 +67,9 @@ def tell_default(parent: Path, search: Search) -> None:
 
 
 def plan(trials: Trials) -> None:
-    """Ask for all that is known beforehand: a grid, or random draws. For TPE, check that the bounds can be."""
+    """Ask for all that is known beforehand: a grid, or random draws."""
     search = trials.search
     if search.method == "tpe":
-        for name, dimension in search.space.items():
-            for value in dimension.bounds():
-                load_params(trials.parent / "params.json", {**search.base, name: value})
         return
     if search.method == "grid":
         configurations = search.grid()
@@ -90,9 +87,11 @@ def ask(trials: Trials) -> bool:
 
     search, evidence = trials.search, trials.evidence()
     count = len(evidence)
-    if count >= min(search.num_trials or 0, search.size):
+    if trials.is_exhausted or count >= search.wanted:
         return False
-    return any(trials.add(count, values) for values in guided_draws(search, evidence, trials.watched[1]))
+    draws = guided_draws(search, evidence, trials.watched[1])
+    trials.is_exhausted = not any(trials.add(count, values) for values in draws)
+    return not trials.is_exhausted
 
 
 def next_trial(trials: Trials, busy: set[str]) -> Trial | None:
@@ -260,7 +259,10 @@ def train_in_workers(trials: Trials, options: argparse.Namespace) -> None:
     """Train all trials in processes that are warm, until there are no more or a signal comes."""
     search = trials.search
     try:
-        with StopRequest() as stop, Workers([*TORCHS, *OURS, *search.task_modules]) as workers:
+        with (
+            StopRequest() as stop,
+            Workers([*TORCHS, *OURS, *search.task_modules]) as workers,
+        ):
             workers.deal(options.num_workers, options.devices, search.base.get("device", "auto"))
             stop.between_steps()
             train_trials(trials, workers, stop, options.data_dir)

@@ -29,6 +29,7 @@ KIND_NAMES = {
     float: "a number",
     bool: "true or false",
     list: "a list",
+    dict: "an object {...}",
 }
 LARGEST_COUNT = 10**12  # of anything: beyond it are only slips
 SCHEDULES = ("constant", "linear", "cosine", "onecycle", "plateau")

@@ -9,7 +9,7 @@ import sys
 import pytest
 
 from engine.hyperparameters import KEYS, KIND_NAMES
-from engine.search.space import read_search
+from engine.search.description import read_search
 from tests.support.scripts import ROOT
 
 PARTS = ("docs", "examples", "benchmarks")

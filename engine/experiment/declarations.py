@@ -27,7 +27,7 @@ def read_declarations(task: str) -> Declarations:
     32
     """
     nodes = [node for path in source_files(task) for node in _nodes(path)]
-    keys = {key for node in nodes if isinstance(node, ast.Call) and (key := _key(node))}
+    keys = {repr(key): key for node in nodes if isinstance(node, ast.Call) and (key := _key(node))}.values()
     names = Counter(key.name for key in keys)
     attributes = {node.attr for node in nodes if isinstance(node, ast.Attribute)}
     texts = {node.value for node in nodes if isinstance(node, ast.Constant) and isinstance(node.value, str)}

@@ -4,9 +4,10 @@ Folders and their scores enter; a network never does. Stands on `experiment`. `s
 by name where they are used: Optuna takes half a second.
 """
 
+from engine.search.description import Search, read_search
 from engine.search.live_table import LiveTable
 from engine.search.outcomes import ENDED, Evidence
-from engine.search.space import Choice, Range, Search, read_search
+from engine.search.space import Choice, Range
 from engine.search.trials import Trial, Trials
 from engine.search.workers import Workers
 

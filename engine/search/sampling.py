@@ -4,6 +4,8 @@ The folders are the truth: a study lives in memory only, and is built from them 
 """
 
 import datetime
+import itertools
+import math
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -13,26 +15,30 @@ from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
 from engine.hyperparameters import Values
+from engine.search.description import Search
 from engine.search.outcomes import Evidence
-from engine.search.space import Choice, Dimension, Range, Search
+from engine.search.space import Choice, Dimension, known_by
 from engine.seeds import derive
 
 SOME_TIME = datetime.datetime(2000, 1, 1)  # Optuna wants one, and its samplers do not look at it
-MOST_DRAWS = 100  # for each configuration that is asked for, until another one comes
-MOST_GUIDED = 10  # until one comes that is not there yet
+MOST_VAIN = 100  # draws one after the other that were drawn before; then hardly anything is left
+MOST_GUIDED = 10  # suggestions until one comes that is not there yet
 optuna.logging.set_verbosity(optuna.logging.WARNING)
 
 
 def random_draws(search: Search) -> Iterator[Values]:
     """Random configurations, each another one, until there are no more; the n-th is the same every time."""
-    drawn: list[Values] = []
-    for number in range(MOST_DRAWS * (search.num_trials or 1)):
+    drawn, vain = set[str](), 0
+    for number in itertools.count():
+        if vain == MOST_VAIN or len(drawn) == search.size:
+            break
         values = suggest("random", search.space, search.seed, number)
-        if values not in drawn:
-            drawn.append(values)
+        vain = vain + 1 if known_by(values) in drawn else 0
+        if vain == 0:
+            drawn.add(known_by(values))
             yield values
-        if len(drawn) == search.size:
-            return
+    if search.size < math.inf:
+        yield from (values for values in map(search.at, search.shuffled()) if known_by(values) not in drawn)
 
 
 def guided_draws(search: Search, evidence: list[Evidence], mode: str) -> Iterator[Values]:
@@ -104,7 +110,5 @@ def _value(dimension: Dimension, drawn: Any) -> Any:
 
 def _drawn(dimension: Dimension, value: Any) -> Any:
     if isinstance(dimension, Choice):
-        return dimension.values.index(value)
-    if isinstance(dimension, Range) and not dimension.whole:
-        return float(value)
-    return value
+        return dimension.place(value)
+    return int(value) if dimension.whole else float(value)

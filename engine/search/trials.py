@@ -1,22 +1,18 @@
 """The trials of a search: which there are, how far each is, which is best. A trial is the folder of an experiment."""
 
-import hashlib
-import json
-import re
 import statistics
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 from engine.errors import UserError
 from engine.experiment import Entry, Experiment, read_entry
 from engine.files import read_json
-from engine.hyperparameters import KEYS, Values, load_params
+from engine.hyperparameters import Values
+from engine.search.description import Search, differences
+from engine.search.names import trial_name, without_seed
 from engine.search.outcomes import ENDED, Evidence, read_curve, trial_folders
-from engine.search.space import Search
 
-LONGEST_NAME = 120  # of a folder; file systems allow 255 bytes
 MOST_ATTEMPTS = 2  # of one call, for a trial whose process is killed
 
 
@@ -25,7 +21,8 @@ class Trial:
     """One folder: a configuration under one seed."""
 
     experiment: Experiment
-    params: Values
+    params: Values  # as they are written
+    effective: Values  # what they come to
     attempts: int = 0  # of this call to train it
 
     @property
@@ -36,12 +33,12 @@ class Trial:
     @property
     def seed(self) -> int:
         """What its random draws follow from."""
-        return self.params.get("seed", KEYS["seed"].default)
+        return self.effective["seed"]
 
     @property
     def num_epochs(self) -> int:
         """How many epochs it is to be trained."""
-        return self.params.get("num_epochs", KEYS["num_epochs"].default)
+        return self.effective["num_epochs"]
 
 
 @dataclass
@@ -49,18 +46,25 @@ class Configuration:
     """A choice of hyperparameters, with a trial for each seed."""
 
     number: int
-    params: Values  # of its trials, but for the seed
+    effective: Values  # of its trials, but for the seed
     is_wanted: bool  # lies in the space as search.json describes it now
     trials: list[Trial] = field(default_factory=list)
 
     @property
     def name(self) -> str:
         """What the names of its trials have in common."""
-        return re.sub(r"(^|,)seed=\d+$", "", self.trials[0].name) or "base"
+        return without_seed(self.trials[0].name)
+
+    @property
+    def params(self) -> Values:
+        """What is written in its trials, but for the seed."""
+        return {key: value for key, value in self.trials[0].params.items() if key != "seed" and key[:1] != "_"}
 
 
 class Trials:
     """All trials of a search: those whose folders are there, and those that it asks for besides.
+
+    A configuration is known by its values in effect, never by the name of a folder.
 
     >>> trials = Trials(Path("experiments/learning_rate"), search)
     >>> trials.add(0, {"learning_rate": 0.001})
@@ -72,50 +76,68 @@ class Trials:
         self.parent = parent
         self.search = search
         self.configurations: list[Configuration] = []
+        self.is_exhausted = False  # nothing is left to be suggested
         self._by_key: dict[str, Configuration] = {}
+        self._by_name: dict[str, Configuration] = {}  # where letter case does not count, as on some disks
         self._ended: dict[str, Entry] = {}
         for experiment, params in sorted(trial_folders(parent), key=lambda pair: pair[1]["_trial"]):
-            self._take(Trial(experiment, params))
+            self._take(self._found(experiment, params))
         for configuration in list(self.configurations):
             if configuration.is_wanted:
-                self.add(configuration.number, {name: configuration.params[name] for name in search.space})
-            else:
-                _check_base(configuration.trials[0], self._shared, search)
+                self.add(configuration.number, {name: configuration.effective.get(name) for name in search.space})
 
-    @property
-    def _shared(self) -> Values:
-        """What all trials have in their params, but for what varies."""
-        return {"threads": 1, **{key: value for key, value in self.search.base.items() if not key.startswith("_")}}
+    def _found(self, experiment: Experiment, params: Values) -> Trial:
+        """A trial that is there. Raises `UserError` if it was made from another base."""
+        path = experiment.file("params.json")
+        trial = Trial(experiment, params, self.search.in_effect(params, path))
+        _refuse(path, self.search.differences(trial.effective, varied=params.get("_varied", ())))
+        return trial
 
     def add(self, number: int, values: Values) -> bool:
         """Ask for a configuration, a trial for each seed; returns whether any of them is new.
 
-        Raises `UserError` for params that cannot be, and if a folder of that name holds others.
+        Raises `UserError` if the folder that one is to have holds something else.
         """
-        is_new = False
-        for seed in self.search.seeds or (None,):
-            varied = values if seed is None else {**values, "seed": seed}
-            trial = Trial(Experiment(self.parent / trial_name(varied)), {**self._shared, **varied, "_trial": number})
-            path = trial.experiment.file("params.json")
-            if path.is_file():
-                _check_same(path, trial.params)
-            else:
-                load_params(path, trial.params)
-            is_new |= self._take(trial)
-        return is_new
+        base = {key: value for key, value in self.search.base.items() if not key.startswith("_")}
+        params = {"threads": 1, **base, **values, "_trial": number, "_varied": [*values]}
+        there = self._by_key.get(self._key(params))
+        if there is not None:  # its further trials are written and named as it is
+            params = {**params, **there.params, "_varied": there.trials[0].params.get("_varied", [*values])}
+        if not self.search.seeds:
+            return self._add_trial(params)
+        return sum([self._add_trial({**params, "seed": seed}) for seed in self.search.seeds]) > 0
+
+    def _key(self, params: Values) -> str:
+        return self.search.key(self.search.in_effect(params, self.parent / "search.json"))
+
+    def _add_trial(self, params: Values) -> bool:
+        """Ask for a trial; returns whether it is new."""
+        names = [*params["_varied"], *(["seed"] if self.search.seeds else [])]
+        varied = {name: params[name] for name in names if name in params}
+        there = self._by_key.get(self._key(params))
+        owner = self._by_name.get(without_seed(trial_name(varied)).casefold(), there)
+        experiment = Experiment(self.parent / trial_name(varied, is_taken=owner is not there))
+        path = experiment.file("params.json")
+        trial = Trial(experiment, params, self.search.in_effect(params, path))
+        if not self._take(trial):
+            return False
+        if path.is_file():
+            _refuse_other(path, trial, self.search)
+        return True
 
     def _take(self, trial: Trial) -> bool:
         """Put a trial among the others; not if it is there already, or is a copy that somebody made."""
-        params = {key: value for key, value in trial.params.items() if key != "seed" and not key.startswith("_")}
-        key = json.dumps(params, sort_keys=True)
+        key = self.search.key(trial.effective)
         if key not in self._by_key:
-            self._by_key[key] = Configuration(trial.params["_trial"], params, self.search.holds(params))
+            is_wanted = self.search.holds(trial.effective)
+            self._by_key[key] = Configuration(trial.params["_trial"], trial.effective, is_wanted)
             self.configurations.append(self._by_key[key])
         trials = self._by_key[key].trials
         if any(other.seed == trial.seed for other in trials):
             return False
         trials.append(trial)
         trials.sort(key=self._turn)
+        self._by_name.setdefault(without_seed(trial.name).casefold(), self._by_key[key])
         return True
 
     def _turn(self, trial: Trial) -> int:
@@ -139,8 +161,10 @@ class Trials:
 
     @property
     def _undrawn(self) -> int:
-        missing = (self.search.num_trials or 0) - sum(one.is_wanted for one in self.configurations)
-        return max(0, missing) * max(1, len(self.search.seeds))
+        if self.is_exhausted or self.search.num_trials is None:
+            return 0
+        missing = self.search.wanted - sum(one.is_wanted for one in self.configurations)
+        return max(0, int(missing)) * max(1, len(self.search.seeds))
 
     # How far they are
 
@@ -224,7 +248,7 @@ class Trials:
             if one.is_wanted:
                 state = self.state(one)
                 curve = read_curve(one.trials[0].experiment, monitor) if state == "pruned" else {}
-                values = {name: one.params[name] for name in self.search.space}
+                values = {name: one.effective.get(name) for name in self.search.space}
                 found.append(Evidence(values, state, self.score(one), curve))
         return found
 
@@ -240,55 +264,18 @@ class Trials:
                         path.unlink(missing_ok=True)
 
 
-def trial_name(varied: Values) -> str:
-    """A name for the folder that says what varies: safe on every system, and another for every other choice.
-
-    >>> trial_name({"learning_rate": 0.001, "seed": 1})
-    'learning_rate=0.001,seed=1'
-    """
-    texts = {key: value if isinstance(value, str) else json.dumps(value) for key, value in varied.items()}
-    name = ",".join(f"{key}={text}" for key, text in texts.items())
-    safe = _safe(name)
-    ambiguous = any(isinstance(value, str) and _is_json(value) for value in varied.values())  # "1" beside 1
-    if safe == name and len(name) <= LONGEST_NAME and not ambiguous and not name.endswith("."):
-        return name or "base"
-    seed = f",seed={varied['seed']}" if "seed" in varied else ""
-    choice = {key: value for key, value in varied.items() if key != "seed"}  # it has one name, whatever the seed
-    digest = hashlib.sha256(json.dumps(choice, sort_keys=True).encode()).hexdigest()[:8]
-    return f"{safe.removesuffix(seed)[: LONGEST_NAME - len(seed) - 9]}-{digest}{seed}"
-
-
-def _safe(text: str) -> str:
-    return re.sub(r"[^\w.,=+-]", "_", text, flags=re.ASCII)
-
-
-def _check_base(trial: Trial, shared: Values, search: Search) -> None:
-    """Refuse a trial of an earlier space if it differs from the base in more than its name says."""
-    told = {key for key in trial.params if f"{_safe(key)}=" in trial.name} | search.space.keys() | {"seed"}
-    if len(trial.name) < LONGEST_NAME:  # else the end of the name may be missing
-        _check_same(trial.experiment.file("params.json"), {**shared, **{key: trial.params.get(key) for key in told}})
-
-
-def _check_same(path: Path, params: Values) -> None:
-    """Refuse a folder that is no trial, or whose `params.json` holds other values than the trial of its name has."""
-    there = read_json(path)
-    if "_trial" not in there:
+def _refuse_other(path: Path, trial: Trial, search: Search) -> None:
+    """Refuse a folder that holds another trial than the one that is to have it, or none."""
+    written = read_json(path)
+    if "_trial" not in written:
         raise UserError(f"{path.parent} is there already and no trial of this search; move it away")
-    changes = [
-        f"{key} {there.get(key)} -> {params.get(key)}"
-        for key in sorted(there.keys() | params.keys())
-        if not key.startswith("_") and there.get(key) != params.get(key)
-    ]
+    _refuse(path, differences(search.in_effect(written, path), trial.effective))
+
+
+def _refuse(path: Path, changes: list[str]) -> None:
+    """Refuse a folder whose `params.json` holds other values than it is to have."""
     if changes:
         raise UserError(
             f"{path.parent} was made from another params.json: {', '.join(changes)}; search in a new folder, or move "
             "this one away"
         )
-
-
-def _is_json(text: str) -> Any:
-    try:
-        json.loads(text)
-    except ValueError:
-        return False
-    return True

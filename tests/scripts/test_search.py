@@ -15,9 +15,10 @@ import pytest
 from engine.errors import UserError
 from engine.experiment.status import alone
 from engine.files import write_json
+from engine.search.description import read_search
 from engine.search.live_table import LiveTable, readable
-from engine.search.space import read_search
-from engine.search.trials import Trials, trial_name
+from engine.search.names import trial_name
+from engine.search.trials import Trials
 from engine.search.workers import Workers
 from tests.support import faults, scripts
 from tests.support.folders import contents, history, read, same_results
@@ -70,7 +71,13 @@ class TestTrials:
         names = [f"learning_rate={rate},seed={seed}" for rate in (0.001, 0.01, 0.1) for seed in (1, 2)]
         assert states(parent) == dict.fromkeys(names, "finished")
         trial = parent / names[0]
-        assert read(trial, "params.json") == BASE | {"learning_rate": 0.001, "seed": 1, "threads": 1, "_trial": 0}
+        assert read(trial, "params.json") == BASE | {
+            "learning_rate": 0.001,
+            "seed": 1,
+            "threads": 1,
+            "_trial": 0,
+            "_varied": ["learning_rate"],
+        }
         alone = tmp_path / "alone"
         alone.mkdir()
         shutil.copy(trial / "params.json", alone)
@@ -217,6 +224,9 @@ class TestNames:
         names = [trial_name({"key": text}) for text in texts]
         assert len({name.lower() for name in names}) == len(texts)
 
+    def test_a_value_that_reads_like_others_is_none_of_them(self):
+        assert trial_name({"a": "1,b=2", "b": "3"}) != trial_name({"a": "1", "b": "2,b=3"})
+
     @pytest.mark.parametrize("text", ["../up", "a/b", "a\\b", "a:b", "<script>", "nul\n", "x" * 500, "end."])
     def test_they_are_safe_on_every_system(self, text):
         name = trial_name({"key": text, "seed": 1})
@@ -310,13 +320,12 @@ class TestPruning:
 
 class TestNothingIsLost:
     def test_a_trial_that_fails_costs_itself_alone(self, describe, search):
-        parent = describe({"space": {"task": ["tests.projects.nowhere", "tests.projects.points"]}})
+        parent = describe({"space": {"optimizer": ["Adam", "Adem"]}})
         said = search(parent)
-        assert states(parent) == {"task=tests.projects.nowhere": "failed", "task=tests.projects.points": "finished"}
-        assert "failed      task=tests.projects.nowhere: " in said
-        assert "tests/projects/nowhere/net.py is not there" in said
-        log = (parent / "task=tests.projects.nowhere" / "train.log").read_text()
-        assert "net.py is not there" in log
+        assert states(parent) == {"optimizer=Adem": "failed", "optimizer=Adam": "finished"}
+        assert "failed      optimizer=Adem: " in said
+        log = (parent / "optimizer=Adem" / "train.log").read_text()
+        assert 'did you mean "Adam"?' in log
         assert "Traceback" not in log
 
     def test_one_that_diverges_fails_with_the_reason(self, describe, search):
@@ -329,11 +338,11 @@ class TestNothingIsLost:
         path = variant(
             "broken", net="def accuracy(outputs, labels):\n    return 1 / 0\nmetrics = {'accuracy': accuracy}"
         )
-        parent = describe({"space": {"task": ["broken"]}})
+        parent = describe({"space": {}}, task="broken")
         said = search(parent, path=path, status=2)
         assert "no configuration has a score" in said
-        assert "failed      task=broken: ZeroDivisionError: division by zero" in said
-        assert "Traceback" in (parent / "task=broken" / "train.log").read_text()
+        assert "failed      base: ZeroDivisionError: division by zero" in said
+        assert "Traceback" in (parent / "base" / "train.log").read_text()
 
     @pytest.mark.parametrize(
         ("code", "reason"),
@@ -345,23 +354,23 @@ class TestNothingIsLost:
     )
     def test_why_one_failed_is_told_in_one_line(self, describe, search, variant, code, reason):
         path = variant("broken", net=code)
-        parent = describe({"space": {"task": ["broken"]}})
+        parent = describe({"space": {}}, task="broken")
         said = search(parent, path=path, status=2)
-        assert said.count(f"failed      task=broken: {reason}\n") == 1
-        assert states(parent) == {"task=broken": "failed"}
+        assert said.count(f"failed      base: {reason}\n") == 1
+        assert states(parent) == {"base": "failed"}
 
     def test_what_failed_is_tried_once_more_by_each_call(self, describe, search, variant):
         path = variant(
             "broken", net="def accuracy(outputs, labels):\n    return 1 / 0\nmetrics = {'accuracy': accuracy}"
         )
-        parent = describe({"space": {"task": ["broken"]}})
+        parent = describe({"space": {}}, task="broken")
         for calls in (1, 2):
             search(parent, path=path, status=2)
-            assert (parent / "task=broken" / "train.log").read_text().count("Traceback") == calls
+            assert (parent / "base" / "train.log").read_text().count("Traceback") == calls
         (path / "broken" / "net.py").write_text("from tests.projects.points.net import *")
         search(parent, path=path)
-        assert states(parent) == {"task=broken": "finished"}
-        assert read(parent / "task=broken", "status.json")["reason"] is None
+        assert states(parent) == {"base": "finished"}
+        assert read(parent / "base", "status.json")["reason"] is None
 
     def test_one_whose_process_is_killed_goes_on_from_its_checkpoint(self, describe, search, tmp_path):
         parent = describe({"space": {"learning_rate": [0.01]}}, num_epochs=4)

@@ -7,10 +7,11 @@ import random
 import optuna
 import pytest
 
+from engine.search.description import Search
 from engine.search.outcomes import Evidence
 from engine.search.pruning import is_to_be_pruned, pruning_epochs
 from engine.search.sampling import guided_draws, random_draws, suggest
-from engine.search.space import Choice, Range, Search
+from engine.search.space import Choice, Range
 
 SPACE = {"learning_rate": Range(1e-4, 1e-1, log=True), "kind": Choice(("a", [1, 2], None))}
 
