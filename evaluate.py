@@ -158,7 +158,7 @@ def evaluate_experiment(experiment: Experiment, params: Params, restore_file: st
     release_log()
     predictions = Predictions(split, batches, params, task.predict or default_predict, model)
     with torch_errors_explained(params.batch_size):
-        scores = evaluate(model, SamePass(batches, params.seed), task, params, device, predictions)
+        scores = evaluate(model, SamePass(batches, params.seed, split), task, params, device, predictions)
     predictions.finish()
     logging.info(f"- {split}: {score_line(scores) or 'no labels, only predictions'}")
     experiment.record_evaluation(split, checkpoint_path, params.data_dir, scores)

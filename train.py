@@ -188,7 +188,7 @@ def run_experiment(experiment: Experiment, params: Params, stop: StopRequest, on
     loaders = fetch_batches(task, ["train", "val"], params, device)
     batches_per_epoch = params.steps_per_epoch and params.steps_per_epoch * params.accumulate
     feed = Feed(loaders["train"], params.seed, params.max_train_batches, batches_per_epoch)
-    val_batches = SamePass(loaders["val"], params.seed)
+    val_batches = SamePass(loaders["val"], params.seed, "val")
     steps_per_epoch = -(-len(feed) // params.accumulate)  # the last one may be of fewer batches
     weights = experiment.checkpoint(params.init_from) if params.init_from and not experiment.is_begun else None
     state = make_state(task, params, device, steps_per_epoch, weights)

@@ -2,6 +2,7 @@
 
 import os
 import random
+from typing import Any
 
 import numpy as np
 import torch
@@ -27,3 +28,16 @@ def seed_everything(seed: int) -> None:
         torch.mps.manual_seed(seed)
     np.random.seed(seed & 0xFFFFFFFF)
     random.seed(seed)
+
+
+def seed_generators(holder: Any, seed: int) -> None:
+    """Seed each generator that an object keeps as an attribute, be it of PyTorch, of NumPy or of `random`."""
+    for value in getattr(holder, "__dict__", {}).values():
+        if isinstance(value, torch.Generator):
+            value.manual_seed(seed)
+        elif isinstance(value, np.random.Generator):
+            value.bit_generator.state = type(value.bit_generator)(seed).state
+        elif isinstance(value, np.random.RandomState):
+            value.seed(seed & 0xFFFFFFFF)
+        elif isinstance(value, random.Random):
+            value.seed(seed)

@@ -1,5 +1,6 @@
 """What differs between operating systems, and nothing else."""
 
+import multiprocessing
 import os
 import signal
 import sys
@@ -68,3 +69,35 @@ def let_signals_through() -> None:
     """Hear again what ends a run, in a process that was started with it held back."""
     if sys.platform != "win32":
         signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)
+
+
+def leave_stop_signals_to_parent() -> None:
+    """Have signals to stop do nothing in this process, nor reach the programs it starts: its parent acts on them.
+
+    By a handler that does nothing: what a process ignores, the programs that it starts ignore too.
+    """
+    for number in STOP_SIGNALS:
+        signal.signal(number, lambda *_: None)
+    if sys.platform != "win32":
+        own_process_group()
+    let_signals_through()
+
+
+def end_with_parent() -> None:
+    """Have this process killed when its parent dies, however that dies; only Linux can be asked for it."""
+    if sys.platform == "linux":
+        import ctypes
+
+        ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
+        parent = multiprocessing.parent_process()
+        if parent is not None and not parent.is_alive():  # it died before this was asked for
+            os._exit(1)
+
+
+def kill_daemons() -> None:
+    """Kill the processes that are to end with this one, whatever they do; nobody is to report their death any more."""
+    if sys.platform != "win32":
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    for child in multiprocessing.active_children():
+        if child.daemon:
+            child.kill()

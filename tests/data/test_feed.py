@@ -1,7 +1,10 @@
 """The batches of an epoch follow from (seed, epoch), wherever one begins and however many processes make them."""
 
 import functools
+import itertools
 import random
+import re
+from collections import deque
 
 import numpy as np
 import pytest
@@ -64,6 +67,34 @@ class CountedBatches(Batches):
 
     def __len__(self):
         return self.length
+
+
+class Cycle:
+    """A sampler over something long, that counts how often it is asked."""
+
+    drawn = 0
+
+    def __init__(self, make):
+        self.make = make
+        Cycle.drawn = 0
+
+    def __iter__(self):
+        for number in self.make():
+            Cycle.drawn += 1
+            yield number % COUNT
+
+
+class Lazy:
+    """Indices that are made as they are asked for."""
+
+    def __init__(self, length):
+        self.length = length
+
+    def __len__(self):
+        return self.length
+
+    def __iter__(self):
+        return iter(range(self.length))
 
 
 def weighted(**options):
@@ -215,37 +246,85 @@ class MiscountingStream(Stream):
 
 
 @pytest.mark.parametrize(
-    ("loader", "options", "said"),
+    ("loader", "options", "said", "given"),
     [
-        (Miscounting(3), {}, r"len\(\) of the training batches says 5, but a pass gave 3"),
-        (Miscounting(3), {"max_batches": 4}, r"len\(\) of the training batches says 4, but a pass gave 3"),
-        (DataLoader(MiscountingStream(), 4), {}, r"len\(\) of the training batches says 10, but a pass gave 6"),
-        (Batches(3), {"max_batches": 4}, '"max_train_batches" says 4, but a pass gave 3'),
+        (Miscounting(3), {}, r"len() of the training batches says 5, but pass 1 gave 3", 3),
+        (Miscounting(3), {"max_batches": 4}, r"len() of the training batches says 4, but pass 1 gave 3", 3),
+        (Miscounting(7), {}, r"len() of the training batches says 5, but pass 1 goes on beyond them", 7),
+        (DataLoader(MiscountingStream(), 4), {}, r"len() of the training batches says 10, but pass 1 gave 6", 6),
+        (Batches(3), {"max_batches": 4}, '"max_train_batches" says 4, but pass 1 gave 3', 3),
     ],
-    ids=["batches", "max_train_batches", "a stream with len", "a stream without"],
+    ids=["shorter", "max_train_batches", "longer", "a stream with len", "a stream without"],
 )
-@pytest.mark.parametrize("start", [0, 2, 3])
-@pytest.mark.parametrize("per_epoch", [None, 8])
-def test_a_pass_that_is_shorter_than_it_says_is_refused(loader, options, said, start, per_epoch):
-    with pytest.raises(UserError, match=said):
-        list(Feed(loader, 230, **options, batches_per_epoch=per_epoch).epoch(0, start))
+class TestPassesThatAreNotAsLongAsTheySay:
+    def test_all_of_their_batches_are_trained_on_and_it_is_said_once(self, loader, options, said, given, caplog):
+        feed = Feed(loader, 230, **options)
+        epochs = [list(feed.epoch(epoch)) for epoch in range(3)]
+        assert [len(epoch) for epoch in epochs] == [given] * 3
+        assert same(list(feed.epoch(1, 2)), epochs[1][2:])
+        assert [said in record.message for record in caplog.records if "says" in record.message] == [True]
+
+    @pytest.mark.parametrize("start", [0, 2, 3])
+    def test_where_to_go_on_would_be_counted_by_it_they_are_refused(self, loader, options, said, given, start):
+        with pytest.raises(UserError, match=re.escape(said)):
+            list(Feed(loader, 230, **options, batches_per_epoch=20).epoch(0, start))
 
 
-@pytest.mark.parametrize(
-    ("loader", "options"),
-    [(Miscounting(7), {}), (Miscounting(3), {"max_batches": 2}), (Batches(3), {"max_batches": 3})],
-    ids=["longer than it says", "as long as is taken", "as long as max_train_batches"],
-)
-def test_a_pass_that_is_long_enough_is_none_the_worse(loader, options):
-    feed = Feed(loader, 230, **options)
-    assert {len(list(feed.epoch(epoch))) for epoch in range(3)} == {len(feed)}
+class OwnLengths(BatchSampler):
+    """A batch sampler whose passes are of 3 to 6 batches, and whose len() says 4."""
+
+    def __init__(self):
+        super().__init__(range(COUNT), 4, False)
+
+    def __len__(self):
+        return 4
+
+    def __iter__(self):
+        return (list(range(number, number + 2)) for number in range(random.randint(3, 6)))
+
+
+def test_where_batches_can_be_planned_a_stretch_of_passes_of_any_length_begins_where_the_last_one_ended():
+    def stretches():
+        return Feed(DataLoader(Noisy(), batch_sampler=OwnLengths()), 230, batches_per_epoch=5)
+
+    passes = Feed(DataLoader(Noisy(), batch_sampler=OwnLengths()), 230)
+    lengths = [len(list(passes.epoch(number))) for number in range(8)]
+    assert len(set(lengths)) > 1
+    walk = [batch for number in range(8) for batch in passes.epoch(number)]
+    feed = stretches()
+    assert same([batch for epoch in range(4) for batch in feed.epoch(epoch)], walk[:20])
+    for epoch in range(4):
+        assert same(list(stretches().epoch(epoch, 2)), walk[5 * epoch + 2 : 5 * epoch + 5])
+
+
+class TestPassesThatNeverEnd:
+    """Told from long ones in finite time."""
+
+    @pytest.mark.parametrize("training", [True, False])
+    def test_are_refused_where_they_say_how_long_they_are(self, training):
+        class Endless(Miscounting):
+            def __iter__(self):
+                return itertools.repeat(torch.ones(1))
+
+        loader = Endless()
+        with pytest.raises(UserError, match=r'says 5, but a pass goes on and on; "steps_per_epoch"'):
+            deque(Feed(loader, 230).epoch(0) if training else SamePass(loader, 230, "val"), maxlen=0)
+
+    @pytest.mark.parametrize("sampler", [lambda: itertools.count(), lambda: Lazy(10**7), lambda: range(10**9)])
+    def test_cost_no_more_than_what_is_taken_of_them(self, sampler):
+        feed = Feed(DataLoader(Noisy(), 2, sampler=Cycle(sampler)), 230, batches_per_epoch=3)
+        walk = [batch for epoch in range(2) for batch in feed.epoch(epoch)]
+        assert torch.cat([indices(batch) for batch in walk]).tolist() == list(range(12))
+        again = Feed(DataLoader(Noisy(), 2, sampler=Cycle(sampler)), 230, batches_per_epoch=3)
+        assert same(list(again.epoch(1, 1)), walk[4:])
+        assert Cycle.drawn < 60
 
 
 # One pass, as for an evaluation
 
 
 def test_a_pass_of_evaluation_is_the_same_with_any_number_of_workers():
-    passes = [list(SamePass(DataLoader(Noisy(), batch_size=4, num_workers=n), 230)) for n in range(3)]
+    passes = [list(SamePass(DataLoader(Noisy(), batch_size=4, num_workers=n), 230, "val")) for n in range(3)]
     assert same(passes[0], passes[1])
     assert same(passes[0], passes[2])
     assert torch.cat([indices(batch) for batch in passes[0]]).tolist() == list(range(COUNT))
@@ -254,15 +333,17 @@ def test_a_pass_of_evaluation_is_the_same_with_any_number_of_workers():
 @every_loader
 def test_a_pass_of_evaluation_is_the_same_each_time(kind):
     loader = LOADERS[kind]()
-    batches = list(SamePass(loader, 230))
+    batches = list(SamePass(loader, 230, "val"))
     torch.rand(5), np.random.random(), random.random()
-    assert same(list(SamePass(loader, 230)), batches)
-    assert not same(list(SamePass(loader, 1)), batches)
+    assert same(list(SamePass(loader, 230, "val")), batches)
+    assert not same(list(SamePass(loader, 1, "val")), batches)
 
 
 def test_a_pass_of_evaluation_takes_a_plain_list_and_a_stream_as_they_come():
-    assert list(SamePass([3, 1, 2], 230)) == [3, 1, 2]
-    assert torch.cat([batch[0] for batch in SamePass(DataLoader(Stream(), 4), 230)]).tolist() == list(range(COUNT))
+    assert list(SamePass([3, 1, 2], 230, "val")) == [3, 1, 2]
+    assert torch.cat([batch[0] for batch in SamePass(DataLoader(Stream(), 4), 230, "val")]).tolist() == list(
+        range(COUNT)
+    )
 
 
 def test_each_example_is_there_once():

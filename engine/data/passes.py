@@ -1,0 +1,217 @@
+"""Passes over the loaders that tasks hand over, each under its seed and from any batch on.
+
+What a loader yields is what comes out. The batches of a map-style `DataLoader` can be planned, so that a pass may begin
+at any of them; those of another loader are gone through from the first one on.
+"""
+
+import itertools
+import logging
+from collections import deque
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import torch
+from torch.utils.data import DataLoader, IterableDataset, Sampler
+
+from engine.data import workers
+from engine.data.batches import TensorBatches
+from engine.data.seeded import Asked, SeededItems, chain
+from engine.nested import tensors_in
+from engine.randomness import seed_everything, seed_generators
+from engine.seeds import derive
+
+Batch = tuple[Any, int | None]  # what a loader yields, and how many examples were asked for, where that is known
+
+
+class Pass(NamedTuple):
+    """One pass over a split: its number, the seed of its order, and that of all else that is drawn in it."""
+
+    number: int
+    order_seed: int
+    seed: int
+
+
+class TensorPasses:
+    """Passes over a `TensorBatches`: each batch is indexed under its own seed."""
+
+    follows_on = False
+
+    def __init__(self, loader: TensorBatches) -> None:
+        self.loader = loader
+
+    def run(self, this: Pass, start: int = 0) -> Iterator[Batch]:
+        """The batches of a pass from `start` on."""
+        seed_everything(this.order_seed)
+        for index, rows in enumerate(self.loader.order()[start:], start):
+            seed_everything(derive(this.seed, index))
+            yield self.loader.batch(rows), len(rows)
+
+    def count(self, this: Pass, most: int) -> int:
+        """How many batches a pass has."""
+        return len(self.loader)
+
+
+class PlannedPasses:
+    """Passes over a map-style `DataLoader`: its own sampler says what is in each batch, one seed goes with the batch.
+
+    So any number of worker processes, persistent or not, gives the same numbers, and a pass may begin anywhere.
+    """
+
+    follows_on = False
+
+    def __init__(self, loader: DataLoader[Any]) -> None:
+        self.loader = loader
+        self.plan = Plan(loader)
+        self._sent: bytes | None = None
+        self._planned = self._rebuilt(loader.persistent_workers)
+
+    def run(self, this: Pass, start: int = 0) -> Iterator[Batch]:
+        """The batches of a pass from `start` on."""
+        self.plan.begin(this, start)
+        for index, batch in enumerate(workers.start(self._current()), start):
+            seed_everything(
+                derive(this.seed, index)
+            )  # after the fetch: without workers, items have used the generators
+            yield batch, self.plan.sizes.popleft()
+
+    def count(self, this: Pass, most: int) -> int:
+        """How many batches a pass has, as far as `most`; drawn, not fetched, where its sampler's len() may not hold."""
+        if self.plan.draws_at_once:
+            return len(self.loader)
+        self.plan.begin(this, 0)
+        return sum(1 for _ in itertools.islice(self.plan, most))
+
+    def _current(self) -> DataLoader[Any]:
+        """The loader to iterate. Workers that begin from nothing live on, until what they were sent has changed."""
+        loader = self.loader
+        if loader.num_workers and not loader.persistent_workers and not workers.are_forked(loader):
+            sent = workers.Digest.of(loader.dataset, loader.collate_fn, loader.worker_init_fn)
+            if sent is None or sent != self._sent:
+                self._sent, self._planned = sent, self._rebuilt(persistent_workers=True)
+        return self._planned
+
+    def _rebuilt(self, persistent_workers: bool) -> DataLoader[Any]:
+        in_batches = self.loader.batch_sampler is not None
+        return DataLoader(
+            SeededItems(self.loader.dataset),
+            **({"batch_sampler": self.plan} if in_batches else {"batch_size": None, "sampler": self.plan}),
+            num_workers=self.loader.num_workers,
+            collate_fn=self.loader.collate_fn,
+            pin_memory=self.loader.pin_memory,
+            timeout=self.loader.timeout,
+            worker_init_fn=workers.led(self.loader.worker_init_fn),
+            multiprocessing_context=self.loader.multiprocessing_context,
+            prefetch_factor=self.loader.prefetch_factor,
+            persistent_workers=persistent_workers,
+        )
+
+
+class Plan(Sampler[Asked]):
+    """What the batches of a pass hold, drawn from a loader's own sampler as they are needed, each with its seed."""
+
+    def __init__(self, loader: DataLoader[Any]) -> None:
+        self.loader = loader
+        self.sampler: Any = loader.sampler if loader.batch_sampler is None else loader.batch_sampler
+        self.draws_at_once = all(_draws_at_once(part) for part in chain(self.sampler, "sampler"))
+        self.begin(Pass(0, 0, 0), 0)
+
+    def begin(self, this: Pass, start: int) -> None:
+        """Choose the pass, and the batch from which on it is drawn up."""
+        self.this, self.start = this, start
+        self.sizes: deque[int | None] = deque()  # of the batches that are on their way
+
+    def __iter__(self) -> Iterator[Asked]:
+        begin_pass(self.loader, self.this)
+        entries = iter(self.sampler)
+        for index in itertools.count():
+            if index and not self.draws_at_once:  # items and the network draw in between
+                seed_everything(derive(self.this.order_seed, index))
+            try:
+                entry = next(entries)
+            except StopIteration:
+                return
+            if index >= self.start:
+                is_batch = isinstance(entry, list) or (
+                    self.loader.batch_sampler is not None and hasattr(entry, "__len__")
+                )
+                self.sizes.append(len(entry) if is_batch else None)
+                yield derive(self.this.seed, index, 1), entry
+
+
+class ReplayedPasses:
+    """Passes over anything else that iterates, gone through from the first batch on to where they are to start."""
+
+    def __init__(self, loader: Any) -> None:
+        self.loader = loader
+        self.workers = loader.num_workers if isinstance(loader, DataLoader) else 0
+        self.follows_on = self.workers > 0 and loader.persistent_workers  # generators live on in workers that do
+        self._told = False
+        if self.workers:
+            loader.worker_init_fn = workers.led(loader.worker_init_fn)
+
+    def run(self, this: Pass, start: int = 0) -> Iterator[Batch]:
+        """The batches of a pass from `start` on."""
+        if start:
+            logging.info(f"Going through {start} batches of a {type(self.loader).__name__} again, to go on after them")
+        begin_pass(self.loader, this)
+        batches, first = workers.start(self.loader), None
+        for index in itertools.count():
+            seed_everything(derive(this.seed, index))
+            try:
+                batch = next(batches)
+            except StopIteration:
+                return
+            if self.workers > 1 and index < 2 and not self._told:
+                first = self._told_of_copies(first, batch)
+            if index >= start:
+                yield batch, None
+
+    def _told_of_copies(self, first: Any, batch: Any) -> Any:
+        """Warn if the first batches, of one worker each, are the same. Returns the batch."""
+        pairs = list(itertools.zip_longest(tensors_in(first), tensors_in(batch)))
+        if pairs and all(one is not None and other is not None and torch.equal(one, other) for one, other in pairs):
+            self._told = True
+            logging.warning(
+                f"Each of the {self.workers} workers gives the same batches, so that each example comes {self.workers} "
+                "times: share them out in the data set's __iter__, by torch.utils.data.get_worker_info()"
+            )
+        return batch
+
+
+def passes_over(loader: Any) -> TensorPasses | PlannedPasses | ReplayedPasses:
+    """Passes over a loader, planned where that is sure to give what the loader itself would."""
+    if isinstance(loader, TensorBatches):
+        return TensorPasses(loader)
+    if isinstance(loader, DataLoader) and not isinstance(loader.dataset, IterableDataset) and _iterates_plainly(loader):
+        return PlannedPasses(loader)
+    return ReplayedPasses(loader)
+
+
+def begin_pass(loader: Any, this: Pass) -> None:
+    """Tell the loader's parts which pass it is, and seed all generators, theirs too, with the seed of its order."""
+    parts = parts_of(loader)
+    for part in parts:
+        if callable(getattr(part, "set_epoch", None)):
+            part.set_epoch(this.number)
+    seed_everything(this.order_seed)
+    for part in parts:
+        seed_generators(part, this.order_seed)
+
+
+def parts_of(loader: Any) -> list[Any]:
+    """A loader, its samplers and its data sets, one in the other."""
+    ways = [chain(loader, "dataset"), chain(loader, "batch_sampler"), chain(loader, "sampler")]
+    ways.append(chain(getattr(loader, "batch_sampler", None), "sampler"))
+    return list({id(part): part for part in itertools.chain(*ways)}.values())
+
+
+def _iterates_plainly(loader: DataLoader[Any]) -> bool:
+    """Whether a `DataLoader` iterates as PyTorch's own does: nothing but how it is made is of its class's making."""
+    own = {name for kind in type(loader).__mro__ if kind not in DataLoader.__mro__ for name in vars(kind)}
+    ways = {name for name, value in vars(DataLoader).items() if callable(value) or isinstance(value, property)}
+    return not (own | set(vars(loader))) & ({name for name in ways if not name.startswith("__")} | {"__iter__"})
+
+
+def _draws_at_once(sampler: Any) -> bool:
+    """Whether a sampler is one of PyTorch's, or a list: all is drawn at the first batch, and its len() holds."""
+    return isinstance(sampler, list | tuple | range) or type(sampler).__module__ == Sampler.__module__
