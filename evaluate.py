@@ -86,7 +86,9 @@ from engine.training import (
 )
 
 
-def forward(task: Task, model: nn.Module, batch: Any, params: Params) -> tuple[Losses | None, Any, Any]:
+def forward(
+    task: Task, model: nn.Module, batch: Any, params: Params, asked: int | None = None
+) -> tuple[Losses | None, Any, Any]:
     """One batch through the network, in training and in evaluation: (losses, outputs, labels).
 
     Without labels, or where the task's `step` gives no loss, there is nothing to score, only to predict.
@@ -98,7 +100,7 @@ def forward(task: Task, model: nn.Module, batch: Any, params: Params) -> tuple[L
         outputs = model(inputs)
         with label_errors_explained(outputs, labels):
             loss = None if labels is None else task.loss_fn(outputs, labels)
-    return None if loss is None else mean_losses(loss, outputs, labels), outputs, labels
+    return None if loss is None else mean_losses(loss, outputs, labels, asked), outputs, labels
 
 
 @torch.no_grad()
@@ -115,9 +117,10 @@ def evaluate(
     scores = Scores(task.metrics(params))
     for batch in itertools.islice(batches, params.max_eval_batches):
         batch = device.move(batch)
+        examples = getattr(batches, "examples", None)
         with device.autocast():
-            losses, outputs, labels = forward(task, model, batch, params)
-        scores.add(losses, outputs, labels)
+            losses, outputs, labels = forward(task, model, batch, params, examples)
+        scores.add(losses, outputs, labels, examples)
         if predictions is not None:
             predictions.add(outputs, labels)
     return scores.compute() if scores.batches else {}

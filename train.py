@@ -94,9 +94,9 @@ def train(state: State, feed: Feed, task: Task, params: Params, device: Device, 
             for batch in step:
                 batch = device.move(batch)
                 with device.autocast():
-                    losses, outputs, labels = forward(task, model, batch, params)
+                    losses, outputs, labels = forward(task, model, batch, params, feed.examples)
                 gradients.share(losses).backward()  # from "loss", the one of them to minimise
-                scores.add(losses, outputs, labels)  # waits for the device every `save_summary_steps` batches
+                scores.add(losses, outputs, labels, feed.examples)  # waits every `save_summary_steps` batches
             gradients.average()  # where a step has several batches
             clip_gradients(model, params.grad_clip)
             optimizer.step()

@@ -1,6 +1,7 @@
 """Tensors nested in tuples, lists and dicts: what batches, labels and outputs may be."""
 
-from collections.abc import Callable, Iterator
+import copy
+from collections.abc import Callable, Iterator, MutableMapping
 from typing import Any
 
 from torch import Tensor
@@ -16,8 +17,10 @@ def map_tensors(function: Callable[[Tensor], Any], nested: Any) -> Any:
     """
     if isinstance(nested, Tensor):
         return function(nested)
-    if isinstance(nested, dict):
-        return type(nested)((key, map_tensors(function, value)) for key, value in nested.items())
+    if isinstance(nested, MutableMapping):
+        mapped = copy.copy(nested)  # whatever else the mapping knows, such as the default of a defaultdict
+        mapped.update({key: map_tensors(function, value) for key, value in nested.items()})
+        return mapped
     if isinstance(nested, tuple) and hasattr(nested, "_fields"):
         return type(nested)(*(map_tensors(function, value) for value in nested))
     if isinstance(nested, list | tuple):
@@ -29,7 +32,7 @@ def tensors_in(nested: Any) -> Iterator[Tensor]:
     """Each tensor, in order."""
     if isinstance(nested, Tensor):
         yield nested
-    elif isinstance(nested, dict):
+    elif isinstance(nested, MutableMapping):
         for value in nested.values():
             yield from tensors_in(value)
     elif isinstance(nested, list | tuple):
@@ -37,12 +40,32 @@ def tensors_in(nested: Any) -> Iterator[Tensor]:
             yield from tensors_in(value)
 
 
-def count_examples(*nested: Any) -> int:
-    """How many examples a batch holds: the first dimension of its first tensor that has one."""
-    for tensor in tensors_in(nested):
-        if tensor.dim() > 0:
-            return len(tensor)
-    raise UserError("the size of a batch cannot be told: it holds no tensor with a first dimension")
+def count_examples(nested: Any, asked: int | None = None) -> int:
+    """How many examples a batch holds: the first dimension of its first tensor that has one.
+
+    Of a list with a part for each example, as many as there are parts. `asked` is how many the data set was asked for,
+    where that is known. Raises `UserError` where it is the second dimension, and what a mean is over cannot be told.
+    """
+    sizes = next((tuple(tensor.shape) for tensor in tensors_in(nested) if tensor.dim() > 0), ())
+    if isinstance(nested, list) and _one_for_each(nested, sizes, asked):
+        return len(nested)
+    if not sizes:
+        raise UserError("the size of a batch cannot be told: it holds no tensor with a first dimension")
+    if asked in sizes[1:2] and asked != sizes[0]:
+        raise UserError(
+            f"a batch of {asked} examples has a tensor of shape {sizes}, and what a mean over it is the mean of cannot "
+            "be told: return (total, count) instead, from loss_fn or the metric"
+        )
+    return sizes[0]
+
+
+def _one_for_each(parts: list[Any], sizes: tuple[int, ...], asked: int | None) -> bool:
+    """Whether the parts of a list, whose first tensor has these sizes, belong to an example each."""
+    if sizes[:1] == (asked,) or not any(True for _ in tensors_in(parts)):
+        return False  # there is a part for each kind of label
+    lengths = {len(tensor) if tensor.dim() else None for tensor in tensors_in(parts)}
+    alike = len(lengths) == 1 and not isinstance(parts[0], dict)
+    return len(parts) == asked or lengths == {None} or not alike
 
 
 def as_pair(batch: Any) -> tuple[Any, Any]:

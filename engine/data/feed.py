@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from engine.data.passes import Batch, Pass, ReplayedPasses, passes_over
+from engine.data.passes import Batch, Pass, PlannedPasses, ReplayedPasses, TensorPasses, passes_over
 from engine.errors import UserError
 from engine.seeds import derive
 
@@ -82,15 +82,15 @@ class Feed:
         """All batches from a position on. Unless passes can be planned, or believed to be as long as they say, the way
         is walked again."""
         if not isinstance(self._passes, ReplayedPasses):
-            return self._walk_through(*self._located(position))
+            return self._walk_through(*self._located(self._passes, position))
         if self._is_believed:
             return self._walk_through(*divmod(position, self.batches_per_pass or 1))
         return itertools.islice(self._walk_through(0, 0), position, None)
 
-    def _located(self, position: int) -> tuple[int, int]:
+    def _located(self, passes: TensorPasses | PlannedPasses, position: int) -> tuple[int, int]:
         """In which pass a position lies, and at which batch."""
         for number in itertools.count():
-            length = self._passes.count(self._this(number), position + 1)
+            length = passes.count(self._this(number), position + 1)
             if self.max_batches is not None:
                 length = min(length, self.max_batches)
             if length == 0 or position < length:
@@ -108,8 +108,8 @@ class Feed:
         """The batches of a pass from `start` on: all that the loader gives."""
         given, promised = start, self.batches_per_pass or 0
         left = None if self.max_batches is None else self.max_batches - start
-        for batch in itertools.islice(self._passes.run(self._this(number), start), left):
-            given += 1
+        batches = itertools.islice(self._passes.run(self._this(number), start), left)
+        for given, batch in enumerate(batches, start + 1):
             if promised and given == promised + 1:
                 self._tell(f"pass {number + 1} goes on beyond them")
             if promised and given > promised * ENDLESS and not self.batches_per_epoch:
@@ -155,9 +155,8 @@ class SamePass:
         self._this = Pass(0, order_seed, derive(order_seed, 0, 1))
 
     def __iter__(self) -> Iterator[Any]:
-        given = 0
-        for batch, self.examples in self._passes.run(self._this):
-            given += 1
+        for given, (batch, examples) in enumerate(self._passes.run(self._this), start=1):
+            self.examples = examples
             if self._promised and given > self._promised * ENDLESS:
                 raise endless("len() of the batches", self._promised)
             yield batch

@@ -13,9 +13,9 @@ from typing import Any, NamedTuple
 import torch
 from torch.utils.data import DataLoader, IterableDataset, Sampler
 
-from engine.data import workers
 from engine.data.batches import TensorBatches
 from engine.data.seeded import Asked, SeededItems, chain
+from engine.data.workers import Digest, are_forked, led, started
 from engine.nested import tensors_in
 from engine.randomness import seed_everything, seed_generators
 from engine.seeds import derive
@@ -68,7 +68,7 @@ class PlannedPasses:
     def run(self, this: Pass, start: int = 0) -> Iterator[Batch]:
         """The batches of a pass from `start` on."""
         self.plan.begin(this, start)
-        for index, batch in enumerate(workers.start(self._current()), start):
+        for index, batch in enumerate(started(self._current()), start):
             seed_everything(
                 derive(this.seed, index)
             )  # after the fetch: without workers, items have used the generators
@@ -84,8 +84,8 @@ class PlannedPasses:
     def _current(self) -> DataLoader[Any]:
         """The loader to iterate. Workers that begin from nothing live on, until what they were sent has changed."""
         loader = self.loader
-        if loader.num_workers and not loader.persistent_workers and not workers.are_forked(loader):
-            sent = workers.Digest.of(loader.dataset, loader.collate_fn, loader.worker_init_fn)
+        if loader.num_workers and not loader.persistent_workers and not are_forked(loader):
+            sent = Digest.of(loader.dataset, loader.collate_fn, loader.worker_init_fn)
             if sent is None or sent != self._sent:
                 self._sent, self._planned = sent, self._rebuilt(persistent_workers=True)
         return self._planned
@@ -99,7 +99,7 @@ class PlannedPasses:
             collate_fn=self.loader.collate_fn,
             pin_memory=self.loader.pin_memory,
             timeout=self.loader.timeout,
-            worker_init_fn=workers.led(self.loader.worker_init_fn),
+            worker_init_fn=led(self.loader.worker_init_fn),
             multiprocessing_context=self.loader.multiprocessing_context,
             prefetch_factor=self.loader.prefetch_factor,
             persistent_workers=persistent_workers,
@@ -147,14 +147,14 @@ class ReplayedPasses:
         self.follows_on = self.workers > 0 and loader.persistent_workers  # generators live on in workers that do
         self._told = False
         if self.workers:
-            loader.worker_init_fn = workers.led(loader.worker_init_fn)
+            loader.worker_init_fn = led(loader.worker_init_fn)
 
     def run(self, this: Pass, start: int = 0) -> Iterator[Batch]:
         """The batches of a pass from `start` on."""
         if start:
             logging.info(f"Going through {start} batches of a {type(self.loader).__name__} again, to go on after them")
         begin_pass(self.loader, this)
-        batches, first = workers.start(self.loader), None
+        batches, first = started(self.loader), None
         for index in itertools.count():
             seed_everything(derive(this.seed, index))
             try:

@@ -15,10 +15,8 @@ from torch.utils.data import DataLoader, get_worker_info
 from engine.data.seeded import SeededItems
 from engine.system import end_with_parent, kill_daemons, leave_stop_signals_to_parent, signals_held_back
 
-INIT = "worker_init_fn"
 
-
-def start(loader: Any) -> Iterator[Any]:
+def started(loader: Any) -> Iterator[Any]:
     """`iter(loader)`; until a worker can leave them to its parent, signals to stop wait at its door."""
     if not getattr(loader, "num_workers", 0):
         return iter(loader)

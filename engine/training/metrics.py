@@ -60,13 +60,12 @@ class Scores:
         for metric in self.objects.values():
             metric.reset()
 
-    def add(self, losses: Losses | None, outputs: Any, labels: Any) -> None:
-        """Take one batch in; one without losses is not scored."""
+    def add(self, losses: Losses | None, outputs: Any, labels: Any, asked: int | None = None) -> None:
+        """Take one batch in, for which so many examples were asked; one without losses is not scored."""
         if losses is None:
             return
         if self.batches == 0 and (twice := set(losses) & set(self.names)):
             raise UserError(f'net.py: "{min(twice)}" is both a metric and a part of the loss; rename one of them')
-        examples = count_examples(labels if labels is not None else outputs)
         self._pending.append({name: Mean(mean.value.detach(), mean.weight) for name, mean in losses.items()})
         if self.objects:
             with torch.no_grad():
@@ -74,9 +73,9 @@ class Scores:
                     _update(metric, outputs, labels)
         if self.batches % self.every == 0:
             self.settle()
-            self._add_functions(outputs, labels, examples)
+            self._add_functions(outputs, labels, asked)
         self.batches += 1
-        self.examples += examples
+        self.examples += asked or count_examples(outputs if labels is None else labels)
 
     def settle(self) -> None:
         """Wait for the device, and add up the losses of the batches since the last time."""
@@ -134,11 +133,13 @@ class Scores:
         means = {name: total / count if count else math.nan for name, (total, count) in self._sums.items()}
         return {name: means[name] for name in self.functions if name in means} | values | means
 
-    def _add_functions(self, outputs: Any, labels: Any, examples: int) -> None:
+    def _add_functions(self, outputs: Any, labels: Any, asked: int | None) -> None:
+        counted = outputs if labels is None else labels
         if self.functions:
             outputs, labels = to_numpy(outputs), to_numpy(labels)
         for name, function in self.functions.items():
             result = function(outputs, labels)
+            examples = 1 if isinstance(result, tuple) else count_examples(counted, asked)
             try:
                 total, count = result if isinstance(result, tuple) else (result * examples, examples)
                 self._add(name, float(total), float(count))
@@ -153,24 +154,25 @@ class Scores:
         sums[1] += count
 
 
-def mean_losses(loss: Any, outputs: Any, labels: Any) -> Losses:
+def mean_losses(loss: Any, outputs: Any, labels: Any, asked: int | None = None) -> Losses:
     """The loss of a batch, in whatever form `loss_fn` returns it, as means by name, each with its weight.
 
-    A mean weighs as much as the batch has examples, a (total, count) its count. A batch in which nothing counts (all of
-    it masked) has mean 0 and weight 0.
+    A mean weighs as much as the batch has examples, for which `asked` is how many the loader was asked for; a
+    (total, count) weighs its count. A batch in which nothing counts (all of it masked) has mean 0 and weight 0.
     """
     if isinstance(loss, dict) and "loss" not in loss:
         raise UserError(f'the loss is a dict without "loss", the one to minimise; it has {", ".join(loss)}')
-    examples = count_examples(labels if labels is not None else outputs)
+    counted = outputs if labels is None else labels
     parts = loss if isinstance(loss, dict) else {"loss": loss}
-    return {name: _mean_loss(name, part, examples) for name, part in parts.items()}
+    return {name: _mean_loss(name, part, counted, asked) for name, part in parts.items()}
 
 
-def _mean_loss(name: str, loss: Any, examples: int) -> Mean:
-    mean = Mean(loss, examples)
+def _mean_loss(name: str, loss: Any, counted: Any, asked: int | None) -> Mean:
     if isinstance(loss, tuple) and len(loss) == 2:
         total, count = loss
         mean = Mean(total / (count + (count == 0)), count)
+    else:
+        mean = Mean(loss, count_examples(counted, asked))
     if not isinstance(mean.value, Tensor) or mean.value.numel() != 1:
         form = f"it is {form_of(mean.value)}, not a tensor of one number"
         raise UserError(f'net.py: "{name}" is to be a mean over the batch, or (total, count); {form}')

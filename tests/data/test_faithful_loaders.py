@@ -15,6 +15,7 @@ from torch.utils.data import BatchSampler, DataLoader, Dataset, IterableDataset,
 from engine.data import Feed, SamePass
 from engine.errors import UserError
 from engine.seeds import derive
+from engine.training import Scores, mean_losses
 from tests.projects.loaders.data_loader import COUNT, KINDS, WITHOUT_LENGTH, Numbers, Stream
 from tests.support import scripts
 from tests.support.folders import same, same_results
@@ -258,6 +259,61 @@ def test_a_split_that_holds_no_batch_is_told_before_anything_is_trained():
     few = DataLoader(Numbers(), COUNT + 1, drop_last=True)
     with pytest.raises(UserError, match="the val split holds no batch; is batch_size larger than the data"):
         SamePass(few, 230, "val")
+
+
+# How many examples a mean is over
+
+
+def ragged_sets(count):
+    return [(torch.full((1,), float(n)), torch.full((n % 5 + 1,), float(n))) for n in range(count)]
+
+
+def as_lists(items):
+    """Collation that leaves a batch a list of tensors."""
+    return torch.stack([item[0] for item in items]), [item[1] for item in items]
+
+
+def of_examples(outputs, labels):
+    return sum(abs(output - label.mean()) for output, label in zip(outputs[:, 0], labels, strict=True)) / len(labels)
+
+
+def test_the_mean_over_lists_of_tensors_is_that_over_the_examples():
+    examples = ragged_sets(7)
+    batches = SamePass(DataLoader(examples, 3, collate_fn=as_lists), 230, "val")
+    scores = Scores({"error": lambda outputs, labels: of_examples(outputs + 1, labels).item()})
+    for inputs, labels in batches:
+        outputs = inputs * 2
+        losses = mean_losses(of_examples(outputs, labels), outputs, labels, batches.examples)
+        scores.add(losses, outputs, labels, batches.examples)
+    each = [abs(2 * inputs - labels.mean()).item() for inputs, labels in examples]
+    assert scores.compute()["loss"] == pytest.approx(sum(each) / 7)
+    assert scores.compute()["error"] == pytest.approx(sum(value + 1 for value in each) / 7)
+
+
+@pytest.mark.parametrize("counted", [False, True])
+def test_batches_that_have_time_first_are_scored_by_total_and_count_or_refused(counted):
+    """(T, B): the mean over the batch could be over either."""
+    sequences = [(torch.randn(length), torch.randn(length)) for length in (5, 5, 5, 2, 2, 2, 6)]
+
+    def time_first(items):
+        return tuple(torch.stack(part, dim=1) for part in zip(*items, strict=True))
+
+    batches = SamePass(DataLoader(sequences, 3, collate_fn=time_first), 230, "val")
+    scores = Scores({})
+
+    def score():
+        for inputs, labels in batches:
+            squares = (inputs - labels) ** 2
+            loss = (squares.sum(), labels.numel()) if counted else squares.mean()
+            scores.add(mean_losses(loss, inputs, labels, batches.examples), inputs, labels, batches.examples)
+
+    if not counted:
+        with pytest.raises(UserError, match=r"a batch of 3 examples has a tensor of shape \(5, 3\)"):
+            score()
+        return
+    score()
+    everything = torch.cat([(inputs - labels) ** 2 for inputs, labels in sequences])
+    assert scores.compute()["loss"] == pytest.approx(everything.mean().item())
 
 
 # Workers that are not forked
