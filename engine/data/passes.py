@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader, IterableDataset, Sampler
 
 from engine.data.batches import TensorBatches
 from engine.data.seeded import Asked, SeededItems, chain
-from engine.data.workers import Digest, are_forked, led, started
+from engine.data.workers import Digest, led, start_method_of, started
 from engine.nested import tensors_in
 from engine.randomness import seed_everything, seed_generators
 from engine.seeds import derive
@@ -84,7 +84,7 @@ class PlannedPasses:
     def _current(self) -> DataLoader[Any]:
         """The loader to iterate. Workers that begin from nothing live on, until what they were sent has changed."""
         loader = self.loader
-        if loader.num_workers and not loader.persistent_workers and not are_forked(loader):
+        if loader.num_workers and not loader.persistent_workers and start_method_of(loader) != "fork":
             sent = Digest.of(loader.dataset, loader.collate_fn, loader.worker_init_fn)
             if sent is None or sent != self._sent:
                 self._sent, self._planned = sent, self._rebuilt(persistent_workers=True)

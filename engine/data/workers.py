@@ -6,6 +6,7 @@ import multiprocessing
 import os
 import pickle
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from multiprocessing.util import Finalize
 from typing import Any
 
@@ -21,7 +22,7 @@ def started(loader: Any) -> Iterator[Any]:
     if not getattr(loader, "num_workers", 0):
         return iter(loader)
     _end_workers_of(os.getpid())
-    with signals_held_back():
+    with nullcontext() if start_method_of(loader) == "forkserver" else signals_held_back():  # a server is others' too
         return iter(loader)
 
 
@@ -46,10 +47,10 @@ def _end_workers_of(process: int) -> Finalize:
     return Finalize(None, kill_daemons, exitpriority=0)
 
 
-def are_forked(loader: DataLoader[Any]) -> bool:
-    """Whether the loader's workers begin as copies of this process, in milliseconds, rather than from nothing."""
+def start_method_of(loader: DataLoader[Any]) -> str:
+    """How the loader's workers begin: by `fork` as copies of this process, in milliseconds; else from nothing."""
     context: Any = loader.multiprocessing_context or multiprocessing
-    return context.get_start_method() == "fork"
+    return context.get_start_method()
 
 
 class Digest(pickle.Pickler):
