@@ -1,5 +1,6 @@
 """What the pages say is what the code does."""
 
+import ast
 import json
 import re
 import shutil
@@ -11,9 +12,12 @@ import pytest
 from engine.hyperparameters import KEYS, KIND_NAMES
 from engine.search.description import read_search
 from tests.support.scripts import ROOT
+from tests.test_structure import ROOMS, is_shipped
 
 PARTS = ("docs", "examples", "benchmarks")
 README = (ROOT / "README.md").read_text()
+HOUSE = (ROOT / "engine" / "README.md").read_text()
+DRAWING = HOUSE.split("```")[1]
 ours = pytest.mark.skipif(
     not README.startswith("# A PyTorch project that works"), reason="README.md is that of your own project now"
 )
@@ -29,9 +33,53 @@ def test_the_page_of_params_is_the_table():
     assert page.split("|---|---|---|---|\n")[1] == "\n".join(rows) + "\n"
 
 
+def drawn_files():
+    """What the drawing names in its first column: `data/feed.py`."""
+    room = ""
+    for line in DRAWING.splitlines()[2:]:
+        for name in re.split(" {2,}", line.strip())[0].split():
+            if name.endswith("/"):
+                room = name
+            else:
+                yield room + name
+
+
+def test_the_plan_of_the_house_names_each_file_once_and_nothing_else():
+    """On a difference, give the file its line in engine/README.md, or take that out."""
+    paths = [path for path in (ROOT / "engine").rglob("*") if path.is_file() and "__pycache__" not in path.parts]
+    files = [path for path in paths if path.name not in ("__init__.py", "README.md")]
+    assert sorted(drawn_files()) == sorted(path.relative_to(ROOT / "engine").as_posix() for path in files)
+
+
+def test_the_plan_of_the_house_has_the_arrows_between_the_rooms():
+    rooms = re.findall(r"^  (\w+)/ .*?(?:-> (.*))?$", DRAWING, re.M)
+    assert {room: set(arrows.split(", ")) - {""} for room, arrows in rooms} == ROOMS
+
+
+def test_the_plan_of_the_house_speaks_only_of_what_is_there():
+    named = set(re.findall(r"`((?:\w+/)*\w+\.(?:py|js))`", HOUSE.split("```")[2])) - {"net.py"}
+    assert [name for name in named if not ((ROOT / name).is_file() or (ROOT / "engine" / name).is_file())] == []
+
+
+def test_a_task_imports_only_what_is_promised_to_tasks():
+    table = (ROOT / "docs" / "task.md").read_text().split("## What a task may import")[1]
+    rows = re.findall(r"\| `(engine\S+)` \| (.*) \|", table)
+    promised = {(module, name) for module, names in rows for name in re.findall(r"`(\w+)`", names)}
+    packages = ["examples", "tests/projects", *(["model"] if is_shipped else [])]
+    for path in (path for package in packages for path in (ROOT / package).rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ImportFrom) and node.module.startswith("engine"):
+                assert {(node.module, alias.name) for alias in node.names} <= promised, path
+            elif isinstance(node, ast.Import):
+                assert not any(alias.name.startswith("engine") for alias in node.names), path
+    for module, name in promised:
+        exec(f"from {module} import {name}")
+
+
 @ours
 def test_links_lead_somewhere():
-    for page in [ROOT / "README.md", *(p for part in PARTS for p in (ROOT / part).rglob("*.md"))]:
+    pages = [*ROOT.glob("*.md"), ROOT / "engine" / "README.md"]
+    for page in [*pages, *(p for part in PARTS for p in (ROOT / part).rglob("*.md"))]:
         for target in re.findall(r"\]\((?!http)([^)#]+)\)", page.read_text()):
             deleted = target.split("/")[0] in ("benchmarks", "examples") and not (ROOT / target.split("/")[0]).exists()
             assert deleted or (page.parent / target).exists(), f"{page.relative_to(ROOT)}: {target}"

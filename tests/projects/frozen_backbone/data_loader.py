@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from engine.data.batches import TensorBatches
+from engine.data import TensorBatches
 from utils import Params
 
 SIZES = {"train": 160, "val": 50, "test": 50, "unlabelled": 33}

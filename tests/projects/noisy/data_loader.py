@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset, IterableDataset
 
-from engine.data.batches import TensorBatches
+from engine.data import TensorBatches
 from tests.projects.points.data_loader import points
 
 

@@ -3,7 +3,7 @@
 from torch import nn
 from torchmetrics.classification import MulticlassAUROC
 
-from engine.training.metrics import MacroF1
+from engine.training import MacroF1
 from tests.projects.points.net import accuracy
 
 

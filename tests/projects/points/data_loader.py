@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from engine.data.batches import TensorBatches
+from engine.data import TensorBatches
 
 SIZES = {"train": 200, "val": 60, "test": 60}
 CORNERS = np.array([[0, 1], [-1, -1], [1, -1]])

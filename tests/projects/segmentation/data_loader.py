@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from engine.data.batches import TensorBatches
+from engine.data import TensorBatches
 from utils import Params
 
 SIZES = {"train": 64, "val": 21, "test": 21}
