@@ -22,7 +22,7 @@ from engine.comparison import group_entries, make_table, terminal_text
 from engine.errors import UserError, run
 from engine.experiment import Experiment, Occupied, Pruned, Stopped, StopRequest, alone, read_entries
 from engine.files import replacing, write_json
-from engine.hyperparameters import Values
+from engine.hyperparameters import Values, load_params
 from engine.search import ENDED, LiveTable, Search, Trial, Trials, Workers, read_search
 
 # What a trial imports sooner or later: torch, what its first optimizer needs, TensorBoard with its pictures, and ours.
