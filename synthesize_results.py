@@ -23,7 +23,7 @@ from engine.comparison import (
     Table,
     csv_text,
     difference_between,
-    find_entry,
+    find_group,
     group_entries,
     json_text,
     latex,
@@ -47,7 +47,7 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     parser.add_argument("--columns", nargs="+", metavar="COLUMN", default=[], help="show these; params, too")
     parser.add_argument("--format", choices=FORMATS, default="table", help="what to print")
     parser.add_argument("--report", action="store_true", help="write report.html: table, curves, search, provenance")
-    parser.add_argument("--diff", nargs=2, metavar=("A", "B"), help="tell what two experiments differ in")
+    parser.add_argument("--diff", nargs=2, metavar=("A", "B"), help="tell what two experiments, or two rows, differ in")
     options = parser.parse_args(arguments)
     options.columns = [name for names in options.columns for name in names.split(",") if name]
     return options
@@ -84,9 +84,8 @@ def as_text(table: Table, options: argparse.Namespace) -> str:
     if options.format == "table":
         width = shutil.get_terminal_size(fallback=(0, 0)).columns  # 0: no terminal, so any width will do
         return terminal_text(table, options.columns, width or None)
-    if options.format == "json":
-        return json_text(table)
-    return {"markdown": markdown, "csv": csv_text, "latex": latex}[options.format](table, options.columns)
+    formats = {"markdown": markdown, "csv": csv_text, "json": json_text, "latex": latex}
+    return formats[options.format](table, options.columns)
 
 
 def farewell(table: Table, parent: Path, files: Sequence[Path]) -> Iterator[str]:
@@ -115,7 +114,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parse_arguments(arguments)
     parent = Path(options.parent_dir)
     if options.diff:
-        show(difference_between(*(find_entry(parent, name) for name in options.diff)))
+        show(difference_between(*(find_group(parent, name) for name in options.diff)))
         return
     entries = find_entries(parent)
     if options.report:

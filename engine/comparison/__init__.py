@@ -3,7 +3,7 @@
 Only what lies in folders enters; nothing here imports torch, or changes a folder. Stands on `experiment`.
 """
 
-from engine.comparison.difference import difference_between, find_entry
+from engine.comparison.difference import difference_between, find_group
 from engine.comparison.groups import (
     Group,
     choose_entries,
@@ -24,7 +24,7 @@ __all__ = [
     "difference_between",
     "differing",
     "direction",
-    "find_entry",
+    "find_group",
     "group_entries",
     "json_text",
     "latex",

@@ -1,30 +1,31 @@
 """What two experiments differ in: hyperparameters, scores, data, versions, code."""
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from engine.comparison.groups import differing
-from engine.comparison.wording import number_format, param_text, plain
-from engine.errors import UserError, did_you_mean
-from engine.experiment import Entry, code_difference, latest_record, read_entries, read_entry, read_object
+from engine.comparison.groups import Group, differing, find_row
+from engine.comparison.ranking import measure
+from engine.comparison.wording import Numbers, param_text, plain
+from engine.experiment import code_difference, latest_record, read_entry, read_object
 from engine.hyperparameters import Values
 
 
-def find_entry(parent: Path, name: str) -> Entry:
-    """The experiment at the path `name`, or called so below `parent`."""
+def find_group(parent: Path, name: str) -> Group:
+    """The experiment at the path `name`, or the experiment or row of the table that is called so below `parent`."""
     for folder in (Path(name), parent / name):
         entry = read_entry(folder)
         if entry is not None:
-            return entry
-    names = [entry.name for entry in read_entries(parent)]
-    raise UserError(f"{name}: no experiment is there, nor below {parent}{did_you_mean(name, names)}")
+            return Group([entry])
+    is_path = os.path.isdir(Path(name).parent) and Path(name).parent != Path()
+    return Group(find_row(Path(name) if is_path else parent / name))
 
 
-def difference_between(one: Entry, other: Entry) -> str:
-    """All that two experiments differ in, in sections; where nothing differs, it says so."""
-    entries = {"A": one, "B": other}
-    records = [latest_record(read_object(entry.folder / "run.json", [])) for entry in entries.values()]
-    unrecorded = [name for name, record in zip(entries, records, strict=True) if not record]
+def difference_between(one: Group, other: Group) -> str:
+    """All that two experiments, or rows of several seeds, differ in, in sections; where nothing does, it says so."""
+    groups = {"A": one, "B": other}
+    records = [_record(group) for group in groups.values()]
+    unrecorded = [name for name, record in zip(groups, records, strict=True) if not record]
     sections = {"Hyperparameters": _values_table(one.params, other.params), "Scores": _score_table(one, other)}
     if unrecorded:
         sections["Data, versions and code"] = f"not recorded of {' and '.join(unrecorded)}"
@@ -32,11 +33,25 @@ def difference_between(one: Entry, other: Entry) -> str:
         sections["Data"] = _values_table(*(record.get("data") or {} for record in records))
         sections["Versions and machine"] = _values_table(*(_surroundings(record) for record in records))
         sections["Code"] = code_difference(*records)
-    lines = [f"{name}  {plain(str(entry.folder))}" for name, entry in entries.items()]
-    lines += [f"Caution: {name}: {entry.remark}" for name, entry in entries.items() if entry.remark]
+    lines = [f"{name}  {plain(_title(group))}" for name, group in groups.items()]
+    remarks = {name: [entry.remark for entry in group.entries if entry.remark] for name, group in groups.items()}
+    lines += [f"Caution: {name}: {remark}" for name in groups for remark in remarks[name]]
     for title, text in sections.items():
         lines += ["", f"{title}: the same" if not text else f"{title}:\n{text}"]
     return "\n".join(lines)
+
+
+def _title(group: Group) -> str:
+    """The folder of an experiment; the name of a row and of how many runs its scores are the mean."""
+    if len(group.entries) == 1:
+        return str(group.entries[0].folder)
+    return f"{group.name}, mean of {len(group.counted)} runs"
+
+
+def _record(group: Group) -> Values:
+    """What is recorded of the first that has a record; code and data are the same in all of a row."""
+    records = (latest_record(read_object(entry.folder / "run.json", [])) for entry in group.entries)
+    return next(filter(None, records), {})
 
 
 def _values_table(one: Values, other: Values) -> str:
@@ -44,17 +59,18 @@ def _values_table(one: Values, other: Values) -> str:
     return _grid([[key, param_text(one.get(key)), param_text(other.get(key))] for key in keys], ["", "A", "B"])
 
 
-def _score_table(one: Entry, other: Entry) -> str:
+def _score_table(one: Group, other: Group) -> str:
     """Each score of both, those that are equal too, as soon as one is not."""
-    rows = []
-    for split, a, b in (("val", one.val, other.val), ("test", one.test, other.test)):
-        for name in dict.fromkeys([*a, *b]):
-            before, after = a.get(name), b.get(name)
-            style = number_format([before, after])
-            change = f"{after - before:+{style}}" if before is not None and after is not None else ""
-            texts = ["" if score is None else f"{score:{style}}" for score in (before, after)]
-            rows.append([f"{split} {name}", *texts, change])
-    return _grid(rows, ["", "A", "B", "B - A"]) if (one.val, one.test) != (other.val, other.test) else ""
+    rows, is_different = [], False
+    for split in ("val", "test"):
+        for metric in measure([one, other], split):
+            before, after = metric.summaries
+            numbers = Numbers.like(metric.means)
+            change = f"{after.mean - before.mean:+.{numbers.decimals}f}" if before and after else ""
+            texts = [numbers.spread(summary.mean, summary.deviation) if summary else "" for summary in (before, after)]
+            rows.append([metric.title, *texts, change])
+            is_different |= repr(before) != repr(after)  # NaN equals itself here
+    return _grid(rows, ["", "A", "B", "B - A"]) if is_different else ""
 
 
 def _grid(rows: Sequence[Sequence[str]], headers: Sequence[str]) -> str:

@@ -8,6 +8,7 @@ from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
+from engine.comparison.names import LEFT_OUT, fits
 from engine.errors import UserError, did_you_mean
 from engine.experiment import AXES, Entry, read_entries, usual_mode
 from engine.hyperparameters import HOW_IT_RUNS, Values
@@ -46,7 +47,12 @@ class Group:
     @property
     def counted(self) -> list[Entry]:
         """Those whose scores are averaged: the finished ones, or all where none is."""
-        return [entry for entry in self.entries if entry.state == "finished"] or self.entries
+        return [entry for entry in self.entries if entry.is_finished] or self.entries
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether any of them is finished: else its scores are those of runs on their way, or given up."""
+        return any(entry.is_finished for entry in self.entries)
 
 
 def _pattern(names: Sequence[str]) -> str:
@@ -109,15 +115,36 @@ def direction(metric: str, entries: Iterable[Entry]) -> str | None:
 
 
 def choose_entries(path: Path) -> list[Entry]:
-    """The experiments at or below a folder, or in the rows that have this name in the table of a folder above."""
-    if os.path.isdir(path):
-        return read_entries(path)
+    """The experiments at or below a folder, or in the row that has this name in the table of a folder above."""
+    return read_entries(path) if os.path.isdir(path) else find_row(path)
+
+
+def find_row(path: Path) -> list[Entry]:
+    """The experiments in the row that is called so in the table of a folder above, or the one that is.
+
+    A `*` stands for any letters. Rows may share a name; a pattern that fits several names is an error.
+    """
     names: set[str] = set()
     above = [folder for folder in path.parents if os.path.isdir(folder)]
     for folder in above[: MOST_ABOVE if path.name.endswith(" more") else 1]:
-        rows = [(folder / group.name, group.entries) for group in group_entries(read_entries(folder))]
-        chosen = [entry for name, entries in rows if name == path for entry in entries]  # rows may share a name
-        if chosen:
-            return chosen
-        names.update(name.as_posix() for name, _ in rows)
-    raise UserError(f"{path}: no such folder, nor a group of experiments{did_you_mean(path.as_posix(), names)}")
+        wanted, entries = path.relative_to(folder).as_posix(), read_entries(folder)
+        for groups in (group_entries(entries), [Group([entry]) for entry in entries]):
+            found = _rows_called(wanted, groups)
+            if len(found) > 1:
+                raise UserError(f"{path}: stands for {len(found)} rows: {', '.join(list(found)[:3])}, ...")
+            if found:
+                return next(iter(found.values()))
+            names.update((folder / group.name).as_posix() for group in groups)
+    raise UserError(
+        f"{path}: no such folder, nor a row of that name in the table{did_you_mean(path.as_posix(), names)}"
+    )
+
+
+def _rows_called(wanted: str, groups: Sequence[Group]) -> dict[str, list[Entry]]:
+    """The experiments of the rows of this name; where there is none, those of the rows whose names fit it, by name."""
+    rows: dict[str, list[Entry]] = {}
+    for group in groups:
+        rows.setdefault(group.name, []).extend(group.entries)
+    if wanted in rows:
+        return {wanted: rows[wanted]}
+    return {name: entries for name, entries in rows.items() if LEFT_OUT in wanted and fits(name, wanted)}

@@ -4,14 +4,15 @@ import csv
 import io
 import json
 import textwrap
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from typing import Any
 from unicodedata import east_asian_width
 
 from engine.comparison.groups import Group
+from engine.comparison.names import FILLER, short_names
 from engine.comparison.ranking import measure
-from engine.comparison.table import Column, Table, find_column
+from engine.comparison.table import Column, Table, find_column, state_counts
 from engine.comparison.wording import param_text, plain
 from engine.files import without_nan
 from engine.hyperparameters import Values
@@ -20,7 +21,7 @@ MOST_ROWS = 100  # in the terminal; the files have all
 MOST_REMARKS = 10  # below the table, where there is no room in it
 # How long names may be, and below which importance columns go, one after the other until all fits.
 NARROWER = ((60, 0), (40, 0), (40, 45), (28, 45), (28, 70), (20, 70), (12, 70), (20, 99), (12, 99))
-FILLER = "\0"  # after a letter that is two places wide, until all is laid out: then a text is as wide as it is long
+JUDGED = ("vs best", "p")
 LATEX = {letter: f"\\{letter}" for letter in "&%$#_{}"} | {"~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
 LATEX |= {"*": "{*}", "[": "{[}"}  # which the end of the line above would take for its own
 LATEX |= {"\\": r"\textbackslash{}", "±": r"$\pm$", "<": r"\textless{}", ">": r"\textgreater{}", "|": r"\textbar{}"}
@@ -46,21 +47,20 @@ class Block:
         return any(isinstance(value, str) for value in self.column.values)
 
     def shortened(self, limit: int) -> "Block":
-        """The same with cells of `limit` letters at most: a name keeps both its ends, other text its beginning."""
-        if not self.is_text:
+        """The same with cells of `limit` letters at most; names are longer where that is too few to tell them apart."""
+        if not self.is_text or self.width <= limit:
             return self
-        tail = limit // 2 if self.column.name == "experiment" else 0
-        return Block(self.column, self.header, [_shortened(cell, limit, tail) for cell in self.cells])
+        if self.column.name == "experiment":
+            return Block(self.column, self.header, short_names(self.cells, limit))
+        return Block(self.column, self.header, [_shortened(cell, limit) for cell in self.cells])
 
 
-def _shortened(cell: str, limit: int, tail: int) -> str:
-    """A text of `limit` places at most, `tail` of them its end; of a letter cut in two there is a blank."""
+def _shortened(cell: str, limit: int) -> str:
+    """The beginning of a text, of `limit` places at most; of a letter cut in two there is a blank."""
     if len(cell) <= limit:
         return cell
-    start, end = cell[: limit - tail - 1], cell[len(cell) - tail :]
-    if cell[len(start)] == FILLER:
-        start = start[:-1] + " "
-    return f"{start}…{' ' + end[1:] if end.startswith(FILLER) else end}"
+    start = cell[: limit - 1]
+    return f"{start[:-1]} …" if cell[limit - 1] == FILLER else f"{start}…"
 
 
 def filled(text: str) -> str:
@@ -96,7 +96,9 @@ def terminal_text(table: Table, names: Sequence[str], width: int | None) -> str:
         colalign=["left" if block.is_text else "right" for block in fitted],
     )
     shown = [block.column.name for block in fitted]
-    notes = ["* is the best of its column."] if any(column.best for column in columns) else []
+    notes = ["* before a number: the best of its column."] if any(column.best for column in columns) else []
+    if fitted[0].cells != blocks[0].cells:
+        notes.append("* in a name stands for what was left out; evaluate.py and --diff take names as they stand here.")
     notes += [note for about, note in table.notes if about in ("", *shown)]
     notes += _omissions(table, [column for column in columns if column.name not in shown])
     lines = (line for note in notes for line in textwrap.wrap(note, width or 120, subsequent_indent="  "))
@@ -149,8 +151,7 @@ def _omissions(table: Table, dropped: Sequence[Column]) -> Iterator[str]:
         yield f"No room for {', '.join(names)}: see results.md, results.csv or, by name, --columns."
     rest = table.groups[MOST_ROWS:]
     if rest:
-        states = Counter(entry.state or "not run" for group in rest for entry in group.entries)
-        counts = ", ".join(f"{count:,} {state}" for state, count in states.most_common())
+        counts = ", ".join(f"{count:,} {state}" for state, count in state_counts(rest).items())
         yield f"{len(rest):,} more rows ({counts}) are in results.md and results.csv."
 
 
@@ -198,29 +199,40 @@ def latex(table: Table, names: Sequence[str] = ()) -> str:
 
 
 def csv_text(table: Table, names: Sequence[str] = ()) -> str:
-    """The table for programs: numbers in full, means and deviations in columns of their own."""
+    """The table for programs: numbers in full, means and deviations in columns of their own, lists as JSON."""
     columns = choose_columns(table, names) if names else [column for column in table.columns if column.for_programs]
     file = io.StringIO()
     writer = csv.writer(file, lineterminator="\n")
     writer.writerow([column.name for column in columns])
-    writer.writerows(zip(*(column.values for column in columns), strict=True))
+    writer.writerows(zip(*([_cell(value) for value in column.values] for column in columns), strict=True))
     return file.getvalue()
 
 
-def json_text(table: Table) -> str:
-    """All that is known, numbers in full: each row with its statistics and its runs."""
-    judged = {column.name: column.values for column in table.columns if column.name in ("vs best", "p")}
+def _cell(value: Any) -> Any:
+    """A number or a text as it is, anything else in the words of JSON."""
+    return json.dumps(value, ensure_ascii=False) if isinstance(value, bool | list | dict) else value
+
+
+def json_text(table: Table, names: Sequence[str] = ()) -> str:
+    """All that is known, numbers in full: each row with its statistics and its runs; or the columns of these names."""
+    columns = choose_columns(table, names) if names else []
     rows = [
-        {
-            "experiment": group.name,
-            "params": group.params,
-            **{split: _statistics(group, split) for split in ("val", "test")},
-            **{name.replace(" ", "_"): values[row] for name, values in judged.items()},
-            "runs": [{**asdict(entry), "folder": str(entry.folder)} for entry in group.entries],
-        }
-        for row, group in enumerate(table.groups)
+        {column.name: column.values[row] for column in columns} if columns else _told(table, row)
+        for row in range(len(table.groups))
     ]
     return json.dumps(without_nan(rows), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def _told(table: Table, row: int) -> Values:
+    """All that is known of a row."""
+    group = table.groups[row]
+    return {
+        "experiment": group.name,
+        "params": group.params,
+        **{split: _statistics(group, split) for split in ("val", "test")},
+        **{column.name.replace(" ", "_"): column.values[row] for column in table.columns if column.name in JUDGED},
+        "runs": [{**asdict(entry), "folder": str(entry.folder)} for entry in group.entries],
+    }
 
 
 def _statistics(group: Group, split: str) -> Values:

@@ -1,18 +1,22 @@
 """Which row is best in what, and by more than chance: each metric over all rows, and the verdict on each row."""
 
-import math
+import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from engine.comparison.groups import Group, direction
-from engine.comparison.statistics import FEWEST, Summary, holm, p_against, summarize
+from engine.comparison.statistics import FEWEST, Summary, held_against, holm, is_rounding, summarize
 from engine.comparison.wording import p_text
 from engine.experiment import AXES
 
 Sample = dict[Any, float]  # the scores of runs, by seed and fold
 SIGNIFICANT = 0.05
+SHARES = {  # a score called so lies between 0 and 1, unless one is seen that does not
+    *("accuracy", "acc", "f1", "precision", "recall", "sensitivity", "specificity", "auc", "auroc", "auprc"),
+    *("ap", "map", "iou", "miou", "jaccard", "dice"),
+}
 
 
 @dataclass(slots=True)
@@ -24,7 +28,7 @@ class Metric:
     mode: str | None  # whether it is better high (`max`) or low (`min`); None if nobody knows
     samples: list[Sample]  # one for each row
     summaries: list[Summary | None]
-    means: list[float | None]
+    settled: list[bool]  # whether any run of the row is finished: else its score is none to be compared by
 
     @property
     def title(self) -> str:
@@ -32,21 +36,33 @@ class Metric:
         return f"{self.split} {self.name}"
 
     @property
+    def means(self) -> list[float | None]:
+        """The mean of each row, if it has one."""
+        return [summary.mean if summary else None for summary in self.summaries]
+
+    @property
     def best(self) -> set[int]:
         """The rows that nothing surpasses; none where all are equal, or where nobody knows what is better."""
-        best = self.best_among(range(len(self.means)))
+        scores = self._settled_scores
+        best = self.best_among(scores)
         if best is None:
             return set()
-        equals = {row for row, mean in enumerate(self.means) if mean == self.means[best]}
-        scored = [mean for mean in self.means if mean is not None]
-        return equals if len(equals) < len(scored) else set()
+        equals = {row for row, mean in scores.items() if is_rounding(mean - scores[best], mean)}
+        return equals if len(equals) < len(scores) else set()
 
     def best_among(self, rows: Iterable[int]) -> int | None:
-        """The first of the rows with the best mean, if there is one."""
-        scores = {row: mean for row in rows if (mean := self.means[row]) is not None and not math.isnan(mean)}
-        if self.mode is None or not scores:
+        """The first of the rows with the best mean, if there is one; runs that are not finished are never best."""
+        scores = self._settled_scores
+        known = [row for row in rows if row in scores]
+        if self.mode is None or not known:
             return None
-        return (max if self.mode == "max" else min)(scores, key=scores.__getitem__)
+        return (max if self.mode == "max" else min)(known, key=scores.__getitem__)
+
+    @property
+    def _settled_scores(self) -> dict[int, float]:
+        """The means that are numbers, of the rows of which any run is finished."""
+        pairs = enumerate(zip(self.means, self.settled, strict=True))
+        return {row: mean for row, (mean, is_settled) in pairs if is_settled and mean is not None and mean == mean}
 
 
 @dataclass(slots=True)
@@ -62,20 +78,25 @@ def measure(groups: Sequence[Group], split: str) -> list[Metric]:
     scores = [[(entry.repetition, getattr(entry, split)) for entry in group.counted] for group in groups]
     names = dict.fromkeys(name for row in scores for _, values in row for name in values)
     entries = [entry for group in groups for entry in group.entries]
+    settled = [group.is_settled for group in groups]
     metrics = []
     for name in names:
-        samples = [{run: _nan(values[name]) for run, values in row if name in values} for row in scores]
-        summaries = [summarize(list(sample.values())) if sample else None for sample in samples]
-        means = [summary.mean if summary else None for summary in summaries]
-        metrics.append(Metric(split, name, direction(name, entries), samples, summaries, means))
+        told = [[(run, values[name]) for run, values in row if name in values] for row in scores]
+        samples = [{run: value for run, value in row if value is not None} for row in told]
+        within = (0.0, 1.0) if _is_share(name, samples) else None
+        pairs = zip(told, samples, strict=True)  # a row whose scores are all NaN is told so, and is no empty one
+        summaries = [summarize(list(sample.values()), within) if row else None for row, sample in pairs]
+        metrics.append(Metric(split, name, direction(name, entries), samples, summaries, settled))
     return metrics
 
 
-def _nan(value: float | None) -> float:
-    return math.nan if value is None else value
+def _is_share(name: str, samples: Iterable[Sample]) -> bool:
+    """Whether a score is known to lie between 0 and 1."""
+    is_named = not SHARES.isdisjoint(re.split(r"[^a-z0-9]+", name.lower()))
+    return is_named and all(0 <= value <= 1 for sample in samples for value in sample.values())
 
 
-def most_watched(groups: Sequence[Group], metrics: Sequence[Metric]) -> Metric | None:
+def decisive(groups: Sequence[Group], metrics: Sequence[Metric]) -> Metric | None:
     """The validation metric that most of the experiments watch, or the first one if that is not told."""
     watched = Counter(entry.monitor for group in groups for entry in group.entries if entry.val)
     validated = [metric for metric in metrics if metric.split == "val"]
@@ -97,25 +118,28 @@ def verdicts(groups: Sequence[Group], metric: Metric, axis: str) -> list[Verdict
     best = metric.best_among(row for row, sample in enumerate(metric.samples) if len(sample) >= FEWEST)
     best = metric.best_among(range(len(groups))) if best is None else best
     if best is None:
-        return [Verdict("")] * len(groups)
+        return [Verdict("") for _ in groups]
     found = [
-        Verdict("best") if row == best else _verdict(group, groups[best], sample, metric.samples[best], axis)
-        for row, (group, sample) in enumerate(zip(groups, metric.samples, strict=True))
+        Verdict("best") if row == best else _verdict(row, best, groups, metric, axis) for row in range(len(groups))
     ]
     tested = [verdict for verdict in found if verdict.p is not None]
     for verdict, p in zip(tested, holm([verdict.p for verdict in tested if verdict.p is not None]), strict=True):
         verdict.p = p
-        verdict.text = f"{'worse' if p < SIGNIFICANT else 'unclear'}, {p_text(p)}"
+        verdict.text = f"{verdict.text if p < SIGNIFICANT else 'unclear'}, {p_text(p)}"
     return found
 
 
-def _verdict(group: Group, best: Group, sample: Sample, best_sample: Sample, axis: str) -> Verdict:
-    """The verdict before p values are raised, and before it is put into words where there is one."""
-    if not sample or any(math.isnan(score) for score in sample.values()):
+def _verdict(row: int, best: int, groups: Sequence[Group], metric: Metric, axis: str) -> Verdict:
+    """The verdict that holds where p, when it is raised, stays small; the reason where nothing is tested."""
+    sample = metric.samples[row]
+    if not sample:
         return Verdict("")
-    if group.data and best.data and group.data != best.data:
+    if not metric.settled[row]:
+        return Verdict("not finished")
+    if groups[row].data and groups[best].data and groups[row].data != groups[best].data:
         return Verdict("other data")
-    p = p_against(best_sample, sample)
-    if p is None:
+    found = held_against(metric.samples[best], sample)
+    if found is None:
         return Verdict(f"1 {axis}" if len(sample) == 1 else f"too few {axis}s")
-    return Verdict("", p)
+    is_worse = found.mean > 0 if metric.mode == "max" else found.mean < 0
+    return Verdict("worse" if is_worse else f"better on shared {axis}s", found.p)

@@ -1,14 +1,15 @@
 """The columns of a comparison: what is told of each row, as values to compute with and as texts to read."""
 
+import math
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from engine.comparison.groups import Group, differing
-from engine.comparison.ranking import Metric, measure, most_watched, repeated_axes, verdicts
-from engine.comparison.statistics import FEWEST, Summary
-from engine.comparison.wording import amount, duration, number_format, param_text, span, spread_text
+from engine.comparison.ranking import Metric, Verdict, decisive, measure, repeated_axes, verdicts
+from engine.comparison.statistics import CUT, FEWEST, INTERVAL, RANGE, Summary
+from engine.comparison.wording import Numbers, amount, duration, param_text, span
 from engine.errors import UserError, did_you_mean
 from engine.experiment import AXES
 from engine.hyperparameters import HOW_IT_RUNS
@@ -20,6 +21,7 @@ QUANTITIES: list[tuple[str, str, Callable[[float], str], int, str]] = [
     ("weights", "parameters", amount, 10, "min"),
 ]
 FIXED = {"experiment", "seeds", "folds", "runs", "state", "remark", "weights", "time", "seconds", "epochs", "p"}
+NOT_RUN = "not run"
 
 
 @dataclass(slots=True)
@@ -29,10 +31,11 @@ class Column:
     name: str
     values: list[Any]  # None where there is nothing
     texts: list[str] = field(default_factory=list)
-    importance: int = 0
+    importance: float = 0
     for_programs: bool = True
     best: set[int] = field(default_factory=set)  # rows to be marked
     mode: str = "min"  # `max` if the largest comes first when rows are sorted by it
+    is_score: bool = False
 
     def ordered(self, rows: Sequence[int]) -> "Column":
         """The same column with its rows in another order."""
@@ -45,9 +48,19 @@ class Column:
 
 
 @dataclass(slots=True)
+class Frame:
+    """What a table is about. It follows from all rows together; then others, such as each run alone, fit into it."""
+
+    decisive: str | None  # the title of the score that rows are compared by
+    axes: list[str]  # in which the runs of a row differ
+    params: list[str]  # the hyperparameters that are told
+
+
+@dataclass(slots=True)
 class Table:
     """The rows of a comparison, the best first, and what is to be said below them."""
 
+    frame: Frame
     groups: list[Group]
     columns: list[Column]
     notes: list[tuple[str, str]]  # each with the column that it explains; "" if it matters in any case
@@ -56,24 +69,37 @@ class Table:
 def make_table(groups: Sequence[Group], sort: str | None = None, asked_for: Sequence[str] = ()) -> Table:
     """The table of some groups, sorted by the column `sort`, or by the score that most experiments watch.
 
-    Of the hyperparameters it has those that differ, and those that are `asked_for`.
+    Of the hyperparameters it has those that differ, and those that are `asked_for`. By a score, what is finished comes
+    before what is not.
     """
     metrics = [*measure(groups, "val"), *measure(groups, "test")]
-    compared = _metric_called(sort, metrics) or most_watched(groups, metrics)
+    compared = _metric_called(sort, metrics) or decisive(groups, metrics)
     axes = repeated_axes(groups)
+    frame = Frame(compared.title if compared else None, axes, _told_params(groups, axes, asked_for))
+    columns = make_columns(groups, frame, metrics)
+    by = find_column(columns, sort or frame.decisive or "experiment", METRICS_FIRST)
+
+    def place(row: int) -> tuple[Any, ...]:
+        return by.is_score and not groups[row].is_settled, *_sort_key(by.values[row], by.mode)
+
+    rows = sorted(range(len(groups)), key=place)
+    judged = (text for column in columns if column.name == "vs best" for text in column.texts)
+    notes = [*_explanations(groups, compared, axes, judged), *(("", warning) for warning in _warnings(groups))]
+    return Table(frame, [groups[row] for row in rows], [column.ordered(rows) for column in columns], notes)
+
+
+def make_columns(groups: Sequence[Group], frame: Frame, metrics: Sequence[Metric] | None = None) -> list[Column]:
+    """What a frame tells of each of these rows, whose `metrics` may have been measured already."""
+    metrics = [*measure(groups, "val"), *measure(groups, "test")] if metrics is None else metrics
+    compared = next((metric for metric in metrics if metric.title == frame.decisive), None)
     others = [metric for metric in metrics if metric is not compared]
-    columns = [
-        *_identity(groups, compared, axes),
-        *_hyperparameters(groups, axes, asked_for),
-        *(_judged_scores(groups, compared, axes) if compared else []),
+    return [
+        *_identity(groups, compared, frame.axes),
+        *_hyperparameters(groups, frame.params),
+        *(_judged_scores(groups, compared, frame.axes) if compared else []),
         *(column for metric in others for column in _scores(groups, metric, 50 if metric.split == "val" else 60)),
         *_circumstances(groups),
     ]
-    by = find_column(columns, sort or (compared.title if compared else "experiment"), METRICS_FIRST)
-    rows = sorted(range(len(groups)), key=lambda row: _sort_key(by.values[row], by.mode))
-    tested = any(p is not None for column in columns if column.name == "p" for p in column.values)
-    notes = [*_explanations(groups, compared, axes, tested), *(("", warning) for warning in _warnings(groups))]
-    return Table([groups[row] for row in rows], [column.ordered(rows) for column in columns], notes)
 
 
 # Columns
@@ -96,13 +122,28 @@ def _scored(group: Group) -> int:
     return sum(bool(entry.val) for entry in group.counted)
 
 
-def _hyperparameters(groups: Sequence[Group], axes: Sequence[str], asked_for: Sequence[str]) -> Iterator[Column]:
-    """Those that differ and those that are asked for, as far as results may depend on them."""
+def _told_params(groups: Sequence[Group], axes: Sequence[str], asked_for: Sequence[str]) -> list[str]:
+    """Hyperparameters that differ, as far as results may depend on them, and those that are asked for."""
     params = [group.params for group in groups]
     differ = [key for key in differing(params) if key not in HOW_IT_RUNS and not (axes and key in AXES)]
-    for key in dict.fromkeys([*differ, *(name for name in asked_for if any(name in values for values in params))]):
-        values = [one.get(key) for one in params]
-        yield Column(f"params {key}" if key in FIXED else key, values, [param_text(value) for value in values], 70)
+    return list(dict.fromkeys([*differ, *(name for name in asked_for if any(name in values for values in params))]))
+
+
+def _hyperparameters(groups: Sequence[Group], keys: Sequence[str]) -> Iterator[Column]:
+    """Their values; the better one tells rows apart, the longer it stays where there is little room."""
+    for key in keys:
+        values = [group.params.get(key) for group in groups]
+        texts = [param_text(value) for value in values]
+        importance = 70 + 4 * _information(texts)
+        yield Column(f"params {key}" if key in FIXED else key, values, texts, importance)
+
+
+def _information(texts: Sequence[str]) -> float:
+    """How well texts tell rows apart: 0 if all are equal, 1 if no two are."""
+    if len(texts) < 2:
+        return 0.0
+    shares = [count / len(texts) for count in Counter(texts).values()]
+    return -sum(share * math.log(share) for share in shares) / math.log(len(texts))
 
 
 def _judged_scores(groups: Sequence[Group], metric: Metric, axes: Sequence[str]) -> Iterator[Column]:
@@ -112,34 +153,45 @@ def _judged_scores(groups: Sequence[Group], metric: Metric, axes: Sequence[str])
         return
     lows = [summary.low if summary else None for summary in metric.summaries]
     highs = [summary.high if summary else None for summary in metric.summaries]
-    style = number_format(metric.means)
-    ends = list(zip(lows, highs, strict=True))
-    texts = ["" if low is None else f"{low:{style}} to {high:{style}}" for low, high in ends]
-    yield Column("95 % interval", [list(pair) for pair in ends], texts, 65, for_programs=False)
+    numbers = Numbers.like(metric.means)
+    texts = [_interval_text(summary, numbers) for summary in metric.summaries]
+    ends = [list(pair) for pair in zip(lows, highs, strict=True)]
+    yield Column("95 % interval", ends, texts, 65, for_programs=False)
     yield Column(f"{metric.title} low", lows)
     yield Column(f"{metric.title} high", highs)
-    judged = verdicts(groups, metric, plural(axes).removesuffix("s"))
+    yield Column(f"{metric.title} ends", [summary.ends if summary else None for summary in metric.summaries])
+    is_judged = any(len(group.entries) > 1 for group in groups)
+    judged = verdicts(groups, metric, plural(axes).removesuffix("s")) if is_judged else [Verdict("") for _ in groups]
     texts, p_values = [verdict.text for verdict in judged], [verdict.p for verdict in judged]
     yield Column("vs best", texts, texts, 60 if p_values.count(None) == len(p_values) else 75)
     yield Column("p", p_values)
 
 
+def _interval_text(summary: Summary | None, numbers: Numbers) -> str:
+    if summary is None or summary.low is None or summary.high is None:
+        return ""
+    remark = {INTERVAL: "", CUT: ", cut", RANGE: ", range"}[summary.ends or INTERVAL]
+    return f"{numbers.text(summary.low)} to {numbers.text(summary.high)}{remark}"
+
+
 def _scores(groups: Sequence[Group], metric: Metric, importance: int) -> Iterator[Column]:
     """The means of a metric with their deviations."""
-    style = number_format(metric.means)
-    texts = [_score_text(*pair, style) for pair in zip(metric.summaries, groups, strict=True)]
-    yield Column(metric.title, metric.means, texts, importance, best=metric.best, mode=metric.mode or "max")
+    numbers = Numbers.like(metric.means)
+    texts = [_score_text(*pair, numbers) for pair in zip(metric.summaries, groups, strict=True)]
+    mode = metric.mode or "max"
+    yield Column(metric.title, metric.means, texts, importance, best=metric.best, mode=mode, is_score=True)
     deviations = [summary.deviation if summary else None for summary in metric.summaries]
     if any(deviation is not None for deviation in deviations):
         yield Column(f"{metric.title} std", deviations)
 
 
-def _score_text(summary: Summary | None, group: Group, style: str) -> str:
+def _score_text(summary: Summary | None, group: Group, numbers: Numbers) -> str:
+    """Mean and deviation, of how many runs if not of all; in brackets where none of them is finished."""
     if summary is None:
         return ""
-    spread = "" if summary.deviation is None else f" ± {spread_text(summary.deviation, style)}"
-    count = "" if summary.count == len(group.counted) else f" (n = {summary.count})"
-    return f"{summary.mean:{style}}{spread}{count}"
+    count = "" if summary.count in (0, len(group.counted)) else f" (n = {summary.count})"
+    text = f"{numbers.spread(summary.mean, summary.deviation)}{count}"
+    return text if group.is_settled else f"({text})"
 
 
 def _circumstances(groups: Sequence[Group]) -> Iterator[Column]:
@@ -152,7 +204,7 @@ def _circumstances(groups: Sequence[Group]) -> Iterator[Column]:
         texts = ["" if mean is None else wording(mean) for mean in means]
         yield Column(name, means, texts, importance, for_programs=name != "time", mode=mode)
     yield Column("seconds", [_mean(_known(group, "seconds")) for group in groups])
-    states = [_state(group) for group in groups]
+    states = [state_of(group) for group in groups]
     finished = {entry.state for group in groups for entry in group.entries} == {"finished"}
     texts = [_state_text(*pair) for pair in zip(groups, states, strict=True)]
     yield Column("state", states, texts, 38 if finished else 90)
@@ -172,10 +224,16 @@ def _mean(values: Sequence[float]) -> float | None:
     return sum(values) / len(values)
 
 
-def _state(group: Group) -> str:
+def state_of(group: Group) -> str:
     """The state of a run, or how many runs are in which."""
-    counts = Counter(entry.state or ("" if entry.has_run else "not run") for entry in group.entries)
-    return next(iter(counts)) if len(counts) == 1 else ", ".join(f"{n} {state}" for state, n in counts.most_common())
+    counts = state_counts([group])
+    return next(iter(counts)) if len(counts) == 1 else ", ".join(f"{n} {state}" for state, n in counts.items())
+
+
+def state_counts(groups: Iterable[Group]) -> dict[str, int]:
+    """How many experiments are in which state, the most frequent first; of those of the course nobody knows."""
+    entries = (entry for group in groups for entry in group.entries)
+    return dict(Counter(entry.state or ("" if entry.has_run else NOT_RUN) for entry in entries).most_common())
 
 
 def _state_text(group: Group, state: str) -> str:
@@ -241,28 +299,46 @@ def plural(axes: Sequence[str]) -> str:
 
 
 def _explanations(
-    groups: Sequence[Group], compared: Metric | None, axes: Sequence[str], tested: bool
+    groups: Sequence[Group], compared: Metric | None, axes: Sequence[str], verdict_texts: Iterable[str]
 ) -> Iterator[tuple[str, str]]:
     """How columns are to be read, each with the column's name."""
     if not compared:
         return
-    title, kind = compared.title, plural(axes)
-    if not axes:
-        if sum(mean is not None for mean in compared.means) > 1:
-            yield title, "One run per row: a small difference may be chance; runs with other seeds show how much is."
-        return
-    yield title, f"±: standard deviation over {kind}."
-    if any(0 < len(group.counted) < len(group.entries) for group in groups):
-        yield kind, '"5 of 6": not all are finished, and only finished runs count, where there are any.'
-    yield "95 % interval", f"95 % interval: holds the true mean of {title} in 95 of 100 cases (Student's t)."
-    if tested:
-        verdict = f'"worse" than the best row in {title} by more than chance; "unclear" may be chance'
-        test = f"Paired t test where {kind} are shared, else Welch's; p after Holm."
-        yield "vs best", f'vs best: {verdict}; "too few" below {FEWEST} {kind}. {test}'
-    elif len(groups) > 1:
-        yield title, f"Whether rows differ by more than chance is tested from {FEWEST} {kind} on."
+    title = compared.title
+    if not all(group.is_settled for group in groups if any(entry.val for entry in group.entries)):
+        yield title, "A score in brackets is of runs that are not finished: it is shown, and never the best."
+    if axes:
+        yield from _explained_spread(groups, compared, axes)
+        yield from _explained_verdicts(compared, plural(axes), len(groups), " ".join(verdict_texts))
+    elif sum(mean is not None for mean in compared.means) > 1:
+        yield title, "One run per row: a small difference may be chance; runs with other seeds show how much is."
     if "fold" in axes:
         yield title, "Folds share training data, so that intervals and p come out too small (Nadeau and Bengio, 2003)."
+
+
+def _explained_spread(groups: Sequence[Group], compared: Metric, axes: Sequence[str]) -> Iterator[tuple[str, str]]:
+    title, kind = compared.title, plural(axes)
+    yield title, f"±: standard deviation over {kind}."
+    if any(0 < len(sample) < len(group.entries) for sample, group in zip(compared.samples, groups, strict=True)):
+        yield kind, '"5 of 6": only finished runs with a number count, where there are any.'
+    ends = {summary.ends for summary in compared.summaries if summary}
+    if ends & {INTERVAL, CUT}:
+        yield "95 % interval", f"95 % interval: holds the true mean of {title} in 95 of 100 cases (Student's t)."
+    if CUT in ends:
+        yield "95 % interval", f"Cut: at 0 or 1, as no {title} lies outside."
+    if RANGE in ends:
+        yield "95 % interval", f"Range: from the lower to the higher of two {kind}, too few for an interval."
+
+
+def _explained_verdicts(compared: Metric, kind: str, rows: int, texts: str) -> Iterator[tuple[str, str]]:
+    if "p " in texts:
+        verdict = f'"worse" than the best row in {compared.title} by more than chance; "unclear" may be chance'
+        test = f"Paired t test where {kind} are shared, else Welch's; p after Holm."
+        better = f' "Better" where both have the same {kind}, worse by those that only one has.'
+        few = f'"too few" below {FEWEST} {kind}'
+        yield "vs best", f"vs best: {verdict}; {few}. {test}{better if 'better on' in texts else ''}"
+    elif rows > 1:
+        yield compared.title, f"Whether rows differ by more than chance is tested from {FEWEST} {kind} on."
 
 
 def _warnings(groups: Sequence[Group]) -> Iterator[str]:

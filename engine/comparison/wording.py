@@ -3,34 +3,81 @@
 import json
 import math
 from collections.abc import Collection, Iterable
+from dataclasses import dataclass
 from typing import Any
 
+DIGITS = 4  # of a typical number in a column
+MOST_DIGITS = 7
+MOST_DECIMALS = 6
+LARGE = 1e6  # from which on numbers are told as powers of ten
 
-def number_format(values: Iterable[float | None]) -> str:
-    """The format in which all of a column's numbers keep about four digits, below one another where that is possible.
 
-    >>> number_format([0.95123, 0.9]), number_format([231.4, 12.0]), number_format([1e-7, 2.0])
-    ('.4f', '.1f', '.4g')
+@dataclass(frozen=True, slots=True)
+class Numbers:
+    """How the numbers of one column are told: four digits of most of them, two at least in which most of them differ.
+
+    What is much larger or smaller than most keeps four digits of its own, and takes none from the others.
+
+    >>> Numbers.like([0.95123, 0.9]).text(0.9), Numbers.like([2.31, 1.9, 1.2, 4821.0]).text(1.9)
+    ('0.9000', '1.900')
     """
-    sizes = [abs(value) for value in values if value and math.isfinite(value)]
-    if not sizes:
-        return ".4f"
-    places = math.ceil(math.log10(max(sizes)))  # before the point, of the largest
-    decimals = max(0, 4 - places)
-    too_small = min(sizes) < (10 ** (1 - decimals) if decimals else 1)  # two digits would be left of it, or fewer
-    if decimals > 6 or max(sizes) >= 1e6:
-        return ".4g"
-    return f".{max(4, places)}g" if too_small else f".{decimals}f"
+
+    typical: float
+    digits: int  # of a typical one
+
+    @classmethod
+    def like(cls, values: Iterable[float | None]) -> "Numbers":
+        """How to tell these values."""
+        numbers = [value for value in values if value is not None and math.isfinite(value)]
+        sizes = sorted(abs(value) for value in numbers if value)
+        typical = sizes[len(sizes) // 2] if sizes else 1.0
+        spread = _bulk_spread(sorted(set(numbers)))
+        if spread < typical * 10**-MOST_DIGITS:  # by rounding, if at all
+            return cls(typical, DIGITS)
+        needed = _places(typical) + 1 - math.floor(math.log10(spread))
+        return cls(typical, min(max(DIGITS, needed), MOST_DIGITS))
+
+    @property
+    def decimals(self) -> int:
+        """How many digits stand after the point."""
+        return max(0, self.digits - _places(self.typical))
+
+    def text(self, value: float) -> str:
+        """One of the values."""
+        size = abs(value)
+        if value == 0 or not math.isfinite(value):
+            return f"{value:.{min(self.decimals, DIGITS)}f}"
+        if size >= LARGE or self.decimals > MOST_DECIMALS:
+            return f"{value:.{self.digits}g}"
+        if size * 10**self.decimals < 10 or (self.decimals and size >= 100 * self.typical):
+            return f"{value:.{max(DIGITS, _places(size))}g}"
+        return f"{value:.{self.decimals}f}"
+
+    def deviation(self, value: float) -> str:
+        """A standard deviation, as exact as its mean; one digit where that would show nothing of it.
+
+        >>> Numbers.like([0.9]).deviation(0.0123), Numbers.like([0.9]).deviation(0.00001)
+        ('0.0123', '1e-05')
+        """
+        if value >= LARGE or self.decimals > MOST_DECIMALS:
+            return f"{value:.{DIGITS}g}"
+        text = f"{value:.{self.decimals}f}"
+        return f"{value:.1g}" if value and not float(text) else text
+
+    def spread(self, mean: float, deviation: float | None) -> str:
+        """A mean and its deviation, if it has one: `0.9200 ± 0.0100`."""
+        return self.text(mean) if deviation is None else f"{self.text(mean)} ± {self.deviation(deviation)}"
 
 
-def spread_text(deviation: float, style: str) -> str:
-    """A deviation in the format of its mean; one digit where that would show nothing of it.
+def _places(size: float) -> int:
+    """How many digits a number has before the point; negative if zeros follow it."""
+    return math.ceil(math.log10(size))
 
-    >>> spread_text(0.0123, ".4f"), spread_text(0.00001, ".4f")
-    ('0.0123', '1e-05')
-    """
-    text = f"{deviation:{style}}"
-    return f"{deviation:.1g}" if deviation and not float(text) else text
+
+def _bulk_spread(numbers: list[float]) -> float:
+    """How wide the narrowest half of some sorted numbers is; 0 if there are fewer than two."""
+    half = len(numbers) // 2
+    return min((high - low for low, high in zip(numbers, numbers[half:], strict=False)), default=0.0)
 
 
 def param_text(value: Any) -> str:

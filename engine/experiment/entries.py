@@ -56,8 +56,8 @@ class Entry:
 
     @property
     def is_finished(self) -> bool:
-        """Whether it came to its end, as far as anybody knows: the course's template kept no state."""
-        return self.has_run and self.state in ("finished", None)
+        """Whether it came to its end, as far as anybody knows: the course's template kept no state, and lost none."""
+        return self.state == "finished" or (self.state is None and self.has_run and not self.remark)
 
     @property
     def score(self) -> float | None:

@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from engine.comparison.difference import difference_between, find_entry
+from engine.comparison.difference import difference_between, find_group
 from engine.errors import UserError
 from engine.experiment.provenance import git_record
-from tests.support.made_runs import make_run
+from tests.support.made_runs import make_run, make_seeds
 
 NET = "def width():\n    return 8\n"
 
@@ -46,7 +46,7 @@ def run(folder, **changes):
 
 
 def compare(parent, one="a", other="b"):
-    return difference_between(find_entry(parent, one), find_entry(parent, other))
+    return difference_between(find_group(parent, one), find_group(parent, other))
 
 
 def test_params_scores_data_and_versions(tmp_path):
@@ -199,6 +199,25 @@ def test_by_path_or_by_name(script, tmp_path):
     assert done.stdout.startswith(f"A  {tmp_path / 'c'}\nB  {tmp_path / 'group' / 'second'}\n")
     done = script("synthesize_results", "--parent_dir", tmp_path, "--diff", "c", "group/secund")
     assert (done.status, done.stderr.count("\n")) == (2, 1)
-    assert 'did you mean "group/second"' in done.stderr
+    assert 'group/second"?' in done.stderr
     with pytest.raises(UserError):
-        find_entry(tmp_path, "group")
+        find_group(tmp_path, "group")
+
+
+def test_two_rows_of_seeds(tmp_path, script):
+    make_seeds(tmp_path / "search", "rate=0.1", [0.5, 0.75, 0.7], params={"learning_rate": 0.1})
+    make_seeds(tmp_path / "search", "rate=0.2", [0.9, 0.8], params={"learning_rate": 0.2}, first=5)
+    done = script("synthesize_results", "--parent_dir", tmp_path, "--diff", "search/rate=0.1,seed=*", "search/*=0.2*")
+    assert done.status == 0, done.stderr
+    lines = [line.split() for line in done.stdout.splitlines()]
+    for line in (
+        ["A", "rate=0.1,seed=*,", "mean", "of", "3", "runs"],
+        ["B", "rate=0.2,seed=*,", "mean", "of", "2", "runs"],
+        ["learning_rate", "0.1", "0.2"],
+        ["val", "accuracy", "0.6500", "±", "0.1323", "0.8500", "±", "0.0707", "+0.2000"],
+        ["Code:", "the", "same"],
+    ):
+        assert line in lines, done.stdout
+    assert "seed" not in done.stdout.split("Hyperparameters")[1].split("Scores")[0]
+    with pytest.raises(UserError, match=r"stands for 2 rows: rate=0.1,seed=\*, rate=0.2,seed=\*"):
+        find_group(tmp_path, "search/rate*")

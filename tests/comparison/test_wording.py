@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from engine.comparison.wording import amount, duration, number_format, p_text, param_text, plain, span, spread_text
+from engine.comparison.wording import Numbers, amount, duration, p_text, param_text, plain, span
 
 
 @pytest.mark.parametrize(
@@ -17,7 +17,13 @@ from engine.comparison.wording import amount, duration, number_format, p_text, p
         ([12345.6, 7.0], ["12346", "7"]),
         ([2702.4, 0.02043], ["2702", "0.02043"]),  # losses of other tasks
         ([27024.6, 0.5], ["27025", "0.5"]),
-        ([2.5, 0.0000123], ["2.5", "1.23e-05"]),
+        ([2.5, 0.0000123], ["2.500", "1.23e-05"]),
+        ([2.31, 1.9, 1.2, 4821.0], ["2.310", "1.900", "1.200", "4821"]),  # one diverged
+        ([2.31, 1.9, 1.2, 1e200], ["2.310", "1.900", "1.200", "1e+200"]),
+        ([2.30258, 2.30259, 4821.0], ["2.302580", "2.302590", "4821"]),
+        ([0.99912, 0.99934, 0.9995, 0.5], ["0.99912", "0.99934", "0.99950", "0.50000"]),  # two digits that differ
+        ([1234567.0, 1234568.0, 3.0], ["1234567", "1234568", "3"]),
+        ([0.1 + 0.2, 0.3], ["0.3000", "0.3000"]),  # and rounding is none
         ([0.00004], ["4e-05"]),
         ([-0.5, 0.0, None, math.nan], ["-0.5000", "0.0000", "", "nan"]),
         ([3e9], ["3e+09"]),
@@ -25,8 +31,8 @@ from engine.comparison.wording import amount, duration, number_format, p_text, p
     ],
 )
 def test_scores_keep_about_four_digits_below_one_another(values, texts):
-    style = number_format(values)
-    assert ["" if value is None else f"{value:{style}}" for value in values] == texts
+    numbers = Numbers.like(values)
+    assert ["" if value is None else numbers.text(value) for value in values] == texts
 
 
 @pytest.mark.parametrize(
@@ -72,7 +78,7 @@ def test_hyperparameters(value, text):
     ("deviation", "text"), [(0.0123, "0.0123"), (0.00004, "4e-05"), (0, "0.0000"), (math.nan, "nan")]
 )
 def test_a_deviation_is_told_like_its_mean_and_never_as_none(deviation, text):
-    assert spread_text(deviation, ".4f") == text
+    assert Numbers.like([0.9]).deviation(deviation) == text
 
 
 def test_a_text_is_one_line():

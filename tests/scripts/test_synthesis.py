@@ -15,7 +15,7 @@ import pytest
 from scipy import stats
 
 import synthesize_results
-from engine.comparison.groups import Group, group_entries
+from engine.comparison.groups import Group, choose_entries, group_entries
 from engine.comparison.layout import csv_text, json_text, latex, markdown, terminal_text
 from engine.comparison.table import make_table
 from engine.errors import UserError
@@ -135,7 +135,7 @@ def test_it_fits_the_terminal(synthesize, tmp_path, width):
     lines = done.stdout.split("\nWritten: ")[0].splitlines()
     assert max(map(len, lines)) <= width
     assert "accuracy" in "".join(lines[:2])
-    assert ("holds the true mean" in " ".join(lines)) == ("95 %" in "".join(lines[:2]))  # told where it is shown
+    assert ("Range: from the lower" in " ".join(lines)) == ("95 %" in "".join(lines[:2]))  # told where it is shown
     if width <= 80:
         words = " ".join(done.stdout.split())
         assert re.search(r"No room for .*weights.*: see results\.md, results\.csv or, by name, --columns\.", words)
@@ -159,11 +159,12 @@ def test_names_get_back_what_room_is_left(tmp_path, width):
     for end in "12":
         make_run(tmp_path / (30 * "name" + end), params={"width": end})
     header, *lines = shown(tmp_path, width=width).splitlines()
-    rows = [line for line in lines if "…" in line]
-    assert len(rows) == 2
+    rows = [line for line in lines if line.startswith("name")]
+    assert ["*" in line.split()[0] for line in rows] == [True, True]
     assert max(map(len, [header, *rows])) == width
     assert rows[0].startswith("namename")
     assert rows[0].split()[0].endswith("1")
+    assert "* in a name stands for what was left out" in " ".join(lines)
 
 
 def test_the_hyperparameters_of_a_search_stay_in_a_narrow_terminal(tmp_path):
@@ -172,8 +173,30 @@ def test_the_hyperparameters_of_a_search_stay_in_a_narrow_terminal(tmp_path):
         name = f"learning_rate={rate},num_channels={width},weight_decay={decay}"
         make_seeds(tmp_path, name, [0.5, 0.75, rate], params=values)
     text = shown(tmp_path, width=80)
-    assert re.search(r"^learn.*=\* +3 +0\.03197 +0\.1 +32 ", text, re.MULTILINE)
+    assert re.search(r"^\*=0.03197,\*=32,\*=0.1,\* +3 +0\.03197 +0\.1 +32 ", text, re.MULTILINE)
     assert "No room for 95 % interval, vs best" in text  # as there are too few seeds for a verdict
+
+
+def test_the_columns_that_tell_most_rows_apart_stay_longest(tmp_path):
+    for number in range(12):
+        values = {"threads": 1 if number else None, "data_dir": "a" if number < 2 else "b", "num_channels": number}
+        make_run(tmp_path / f"run{number:02}", [number / 20], params=values)
+    headers = shown(tmp_path, width=40).split("run11")[0]
+    assert "channels" in headers
+    assert "threads" not in headers
+
+
+def test_a_row_can_be_chosen_by_the_name_that_a_narrow_table_shows(tmp_path):
+    for rate in (0.1, 0.15, 0.01):
+        for width in (1, 16):
+            values = {"learning_rate": rate, "num_channels": width}
+            make_seeds(tmp_path / "search", f"learning_rate={rate},num_channels={width}", [rate, 0.5], params=values)
+    lines = shown(tmp_path, width=80).splitlines()
+    names = [line.split()[0] for line in lines if "=" in line.split(" ")[0]]
+    assert len(set(names)) == 6
+    chosen = [choose_entries(tmp_path / name) for name in names]
+    assert [len(entries) for entries in chosen] == [2] * 6
+    assert len({entry.name for entries in chosen for entry in entries}) == 12
 
 
 def test_letters_that_are_two_places_wide(tmp_path):
@@ -294,10 +317,10 @@ def test_the_best_of_each_column_is_marked_as_far_as_anybody_knows_what_is_bette
     )
     make_run(tmp_path / "c", history=[{**row, "val_heat": 2.0}], monitor="heat", mode="min")
     lines = [line.split() for line in shown(tmp_path).splitlines()]
-    assert lines[2][:5] == ["b", "*0.7500", "1.500", "*2.000", "2.000"]
-    assert lines[3][:5] == ["a", "0.5000", "*0.900", "3.000", "1.000"]
-    assert lines[4][:5] == ["c", "0.5000", "*0.900", "*2.000", "1.000"]
-    assert "* is the best of its column." in shown(tmp_path)
+    assert lines[2][:5] == ["b", "*0.7500", "1.5000", "*2.000", "2.0000"]
+    assert lines[3][:5] == ["a", "0.5000", "*0.9000", "3.000", "1.0000"]
+    assert lines[4][:5] == ["c", "0.5000", "*0.9000", "*2.000", "1.0000"]
+    assert "* before a number: the best of its column." in shown(tmp_path)
 
 
 def test_the_fastest_is_first_where_rows_are_sorted_by_speed(table, tmp_path):
@@ -388,6 +411,20 @@ def test_columns_that_are_asked_for_are_those_that_are_shown(synthesize, tmp_pat
     assert done.stdout.splitlines()[0].split() == ["experiment", "batch_", "val", "state"]
     done = synthesize(*words, "--format", "csv")
     assert done.stdout == "experiment,batch_size,val loss,state\na,7,0.4,finished\n"
+
+
+def test_columns_hold_for_json_too(tmp_path):
+    make_seeds(tmp_path, "a", [0.25, 0.75], params={"width": [1, 2]})
+    table = make_table(group_entries(read_entries(tmp_path)), asked_for=["width"])
+    assert json.loads(json_text(table, ["width", "accuracy"])) == [
+        {"experiment": "a,seed=*", "width": [1, 2], "val accuracy": 0.5}
+    ]
+
+
+def test_what_is_no_number_and_no_text_is_json_in_csv(table, tmp_path):
+    for number, value in enumerate(([0.9, "é"], {"a": None}, True)):
+        make_run(tmp_path / f"{number}", [number / 10], params={"betas": value})
+    assert table()["betas"] == ("true", '{"a": null}', '[0.9, "é"]')
 
 
 @pytest.mark.parametrize("name", ["batch_siz", "learnin_rate"])
@@ -492,11 +529,13 @@ def test_seeds_become_one_row_with_mean_spread_and_interval(table, tmp_path):
     assert numbers == [0.75, 0.25]
     low, high = stats.t.interval(0.95, 2, loc=0.75, scale=0.25 / 3**0.5)
     assert float(columns["val accuracy low"][0]) == pytest.approx(low)
-    assert float(columns["val accuracy high"][0]) == pytest.approx(high)
+    assert columns["val accuracy high"] == ("1.0",)  # instead of 1.37, as no accuracy is
+    assert high > 1
     assert columns["test accuracy"] == ("0.25",)
     text = shown(tmp_path)
     assert "0.7500 ± 0.2500" in text
-    assert f"{low:.4f} to {high:.4f}" in text
+    assert f"{low:.4f} to 1.0000, cut" in text
+    assert "Cut: at 0 or 1" in text
     assert "±: standard deviation over seeds." in text
     assert "Student's t" in text
 
@@ -529,6 +568,72 @@ def test_rows_are_held_against_the_best_with_holm_over_all(table, tmp_path):
     texts = [rows[f"{name},seed=*"][0].split(",")[0] for name in ("other", "unpaired", "close", "elsewhere")]
     assert texts == ["worse", "unclear", "unclear", "worse"]  # nobody knows on what data the best was trained
     assert told == pytest.approx([paired * 4, unpaired * 2, close, paired * 4])
+
+
+def test_a_row_that_is_better_on_each_shared_seed_is_never_called_worse(table, tmp_path):
+    make_seeds(tmp_path, "more", [*OTHER, 0.99, 0.99, 0.99, 0.99], params={"width": 1})
+    better = [score + 0.001 + seed / 1e5 for seed, score in enumerate(OTHER)]
+    make_seeds(tmp_path, "better", better, params={"width": 2})
+    columns = table()
+    assert columns["vs best"] == ("best", "better on shared seeds, p < 0.001")
+    assert float(columns["p"][1]) == pytest.approx(stats.ttest_rel(OTHER, better).pvalue)
+    assert '"Better" where both have the same seeds' in " ".join(shown(tmp_path).split())
+
+
+def test_rounding_makes_no_row_worse_and_none_better(table, tmp_path):
+    make_seeds(tmp_path, "six", [5 / 360] * 6, params={"width": 1})
+    make_seeds(tmp_path, "seven", [5 / 360] * 7, first=50, params={"width": 2})
+    columns = table()
+    assert sorted(columns["vs best"]) == ["best", "unclear, p = 1.00"]
+    assert "*0." not in shown(tmp_path)
+
+
+@pytest.mark.parametrize("state", ["running", "pruned", "failed", "interrupted"])
+def test_runs_that_are_not_finished_are_shown_and_never_best(table, tmp_path, state):
+    make_seeds(tmp_path, "done", OTHER, params={"width": 1})
+    make_seeds(tmp_path, "ahead", SEVEN, params={"width": 2}, state=state)
+    make_seeds(tmp_path, "waiting", [], params={"width": 3})
+    columns = table()
+    assert columns["experiment"][:2] == ("done,seed=*", "ahead,seed=*")
+    assert columns["vs best"][:2] == ("best", "not finished")
+    text = shown(tmp_path)
+    assert re.search(r"\(0\.9110 ± 0\.007\d+\)", text)
+    assert "*" not in text.split("---")[0]
+    assert "A score in brackets is of runs that are not finished" in text
+
+
+def test_two_runs_have_a_range_and_no_interval(tmp_path):
+    make_seeds(tmp_path, "a", [0.42, 0.62])
+    text = shown(tmp_path)
+    assert "0.4200 to 0.6200, range" in text
+    assert "Range: from the lower to the higher of two seeds" in text
+    assert "Student" not in text
+
+
+def test_a_score_that_is_no_share_has_its_whole_interval(table, tmp_path):
+    for seed, value in enumerate((0.1, 0.2, 90.0)):
+        make_run(tmp_path / f"{seed}", [], history=[{"epoch": 1, "val_accuracy": value}], params={"seed": seed})
+    assert float(table()["val accuracy low"][0]) < 0  # an accuracy in per cent, for all anybody knows
+
+
+def test_a_seed_that_is_not_a_number_is_left_out_and_told(table, tmp_path):
+    rows = [{"epoch": 1, "val_accuracy": 0.5, "val_loss": loss} for loss in (0.25, None, 0.75)]
+    for seed, row in enumerate(rows):
+        make_run(tmp_path / f"a,seed={seed}", history=[row], params={"seed": seed})
+    make_run(tmp_path / "b", history=[rows[1]], params={"width": 3})
+    assert table(sort="loss")["val loss"] == ("0.5", "nan")
+    assert re.search(r"^a,seed=\* +2 of 3 + +0\.5000 ± 0\.3536 \(n = 2\) ", shown(tmp_path, sort="loss"), re.MULTILINE)
+
+
+@pytest.mark.parametrize("huge", [1e200, 1e299, 1e999])
+def test_no_score_is_too_large_for_the_table(table, tmp_path, huge):
+    for seed, loss in enumerate((0.5, 0.7, huge)):
+        row = {"epoch": 1, "val_accuracy": 0.5, "val_loss": loss}
+        make_run(tmp_path / f"a,seed={seed}", history=[row], params={"seed": seed})
+        make_run(tmp_path / f"b{seed}", history=[row], params={"width": seed})
+        make_run(tmp_path / f"c{seed}", [0.3, 0.5], params={"depth": seed})
+    assert {"0.5", "0.7"} <= set(table()["val loss"])
+    assert {"0.5000", "0.7000"} <= set(shown(tmp_path).replace("*", "").split())  # and takes no digits from the others
 
 
 def test_scores_on_other_data_are_not_compared(table, tmp_path):
@@ -574,7 +679,7 @@ def test_only_finished_runs_count_and_the_row_says_so(tmp_path):
     assert "0.6000 ± 0.1414" in text
     assert "2 finished, 1 failed" in text
     assert "a,seed=3: no memory" in text
-    assert "only finished runs count" in text
+    assert "only finished runs with a number count" in text
 
 
 def test_a_run_with_other_scores_is_a_run_too(table, tmp_path):
@@ -642,7 +747,14 @@ def test_json_has_everything_in_full(tmp_path):
     assert a["vs_best"] == "best"
     assert [run["val"]["accuracy"] for run in a["runs"]] == [0.5, 1 / 3]
     assert [run["folder"] for run in a["runs"]] == [str(folder) for folder in folders]
-    assert b["val"]["accuracy"] == {"count": 1, "mean": 0.25, "deviation": None, "low": None, "high": None}
+    assert b["val"]["accuracy"] == {
+        "count": 1,
+        "mean": 0.25,
+        "deviation": None,
+        "low": None,
+        "high": None,
+        "ends": None,
+    }
     assert b["val"]["loss"]["mean"] is None  # NaN, which strict readers refuse
 
 
