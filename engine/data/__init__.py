@@ -10,6 +10,7 @@ from engine.data.feed import Feed, SamePass
 from engine.data.image_cache import read_headers, read_images
 from engine.data.image_folder import ImageFolder, find_images
 from engine.data.iterators import fetch_iterators
+from engine.data.membership import fingerprint, shared_examples
 from engine.data.sample_data import write_digits
 
 __all__ = [
@@ -20,7 +21,9 @@ __all__ = [
     "TensorBatches",
     "fetch_iterators",
     "find_images",
+    "fingerprint",
     "read_headers",
     "read_images",
+    "shared_examples",
     "write_digits",
 ]

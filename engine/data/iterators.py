@@ -1,5 +1,6 @@
 """Loaders in the manner of the course's text example: a class that hands out a fresh iterator for each pass."""
 
+import itertools
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -19,7 +20,8 @@ class IteratorBatches:
         return (self.data["size"] + 1) // self.params.batch_size  # as the course counted them
 
     def __iter__(self) -> Iterator[Any]:
-        return iter(self.loader.data_iterator(self.data, self.params, shuffle=self.shuffle))
+        batches = self.loader.data_iterator(self.data, self.params, shuffle=self.shuffle)
+        return itertools.islice(batches, len(self))  # the course's scripts asked for no more, whatever would come then
 
 
 def fetch_iterators(

@@ -20,7 +20,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from engine.data import TensorBatches, fetch_iterators
+from engine.data import TensorBatches, fetch_iterators, shared_examples
 from engine.errors import UserError, did_you_mean, nearest
 from engine.hyperparameters import Params, Values
 from engine.randomness import seed_everything
@@ -225,9 +225,18 @@ def fetch_batches(task: Task, splits: list[str], params: Params, device: Device)
         if not isinstance(loaders[split], Iterable) and not hasattr(loaders[split], "__getitem__"):
             form = f"the batches of {split} are {form_of(loaders[split])}, which cannot be iterated"
             raise UserError(f"{task.name}/data_loader.py: fetch_dataloader: {form}")
+    _warn_of_shared_examples({split: loaders[split] for split in splits})
+    for split in splits:
         if isinstance(loaders[split], TensorBatches):
             loaders[split].to(device.device)
     return loaders
+
+
+def _warn_of_shared_examples(loaders: dict[str, Any]) -> None:
+    """Log a warning for splits of which an example is in both."""
+    for one, other in itertools.combinations(loaders, 2):
+        if count := shared_examples(loaders[one], loaders[other]):
+            logging.warning(f"{count} examples are in {one} and in {other}: scored as if they were new, they are not")
 
 
 def _fetched(task: Task, splits: list[str], params: Params) -> Any:
