@@ -191,7 +191,7 @@ def ended_quietly(process, output, number):
 def test_a_run_with_slow_data_stops_in_peace(points, variant, in_a_group, undisturbed, tmp_path, name, training):
     number, sign = getattr(signal, name), tmp_path / "sign"
     path = variant("slow", data_loader=SLOW)
-    folder = points(task="slow", num_workers=0, seconds=0.01)
+    folder = points(task="slow", num_workers=2, seconds=0.01)
     before = functools.partial(faults.act_at_batch, 2, sign.touch, training)
     process, output = in_a_group("train", "--model_dir", folder, path=path, before=before)
     wait_until(sign.exists)
