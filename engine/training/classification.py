@@ -34,7 +34,7 @@ def write_report(predictions: Predictions, folder: Path) -> None:
 def class_table(labels: Sequence[str], guesses: Sequence[str], classes: Sequence[str]) -> str:
     """Precision, recall, F1 and support of each class, and their plain mean in the last row."""
     scores = precision_recall_fscore_support(labels, guesses, labels=list(classes), zero_division=0)
-    rows: list[list[Any]] = [[name, *values] for name, *values in zip(classes, *scores, strict=True)]
+    rows: list[list[Any]] = [[name, *values, int(count)] for name, *values, count in zip(classes, *scores, strict=True)]
     means = [float(np.mean(values)) for values in scores[:3]]
     rows.append(["mean", *means, len(labels)])
     headers = ["class", "precision", "recall", "F1", "support"]

@@ -53,6 +53,22 @@ def wait_until(condition):
     raise AssertionError("it did not come to pass within 30 s")
 
 
+FORKING = """
+import os, pathlib, signal, time
+left = pathlib.Path({left!r})
+class Net(Net):
+    def __init__(self, params):
+        super().__init__(params)
+        if not left.exists():
+            child = os.fork()
+            if child == 0:
+                time.sleep(60)
+                os._exit(0)
+            left.write_text(str(child))
+            os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
 class TestOneRunPerFolder:
     def test_a_second_process_is_told_who_holds_it(self, points, train, tmp_path):
         folder = points()
@@ -69,6 +85,18 @@ class TestOneRunPerFolder:
             first.kill()
             first.join()
         train(folder)  # the lock died with its process
+
+    def test_what_a_killed_run_has_forked_does_not_hold_it(self, points, train, variant, tmp_path):
+        left = tmp_path / "left"
+        path = variant("forking", net=FORKING.format(left=str(left)))
+        folder = points(task="forking")
+        train(folder, path=path, status=-signal.SIGKILL)
+        child = int(left.read_text())
+        os.kill(child, 0)  # it is still there
+        try:
+            train(folder, path=path)
+        finally:
+            os.kill(child, signal.SIGKILL)
 
     def test_a_process_on_another_computer_that_was_heard_of_lately_holds_it(self, stopped, train):
         folder = stopped()
@@ -133,7 +161,7 @@ class TestRunningAgain:
     def test_other_versions_are_said(self, stopped, train):
         folder = stopped()
         record = read(folder, "run.json")
-        write_json(folder / "run.json", record | {"versions": record["versions"] | {"torch": "2.10.0"}})
+        write_json(folder / "run.json", record | {"versions": record["versions"] | {"torch": "2.9.0"}})
         assert "its last bits may differ" in train(folder)
 
     def test_a_folder_that_failed_before_its_first_step_is_as_it_was(self, points, train, tmp_path):
