@@ -6,7 +6,7 @@ import os
 import sys
 from collections.abc import Callable, Iterable
 from types import TracebackType
-from typing import TypeVar
+from typing import Any, TypeVar
 
 Result = TypeVar("Result")
 
@@ -72,3 +72,12 @@ def did_you_mean(name: str, candidates: Iterable[str]) -> str:
     """The end of an error message: `; did you mean "learning_rate"?`, or nothing where no name is near."""
     guess = nearest(name, candidates)
     return f'; did you mean "{guess}"?' if guess else ""
+
+
+def form_of(value: Any) -> str:
+    """What a value is, for an error message: `None`, `a list`, `a tuple of 3`, `a Tensor of shape (32,)`."""
+    if value is None:
+        return "None"
+    if hasattr(value, "shape"):
+        return f"a {type(value).__name__} of shape {tuple(value.shape)}"
+    return f"a {type(value).__name__}" + (f" of {len(value)}" if isinstance(value, tuple | list | dict) else "")

@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import Tensor
 
-from engine.errors import UserError
+from engine.errors import UserError, form_of
 
 
 def map_tensors(function: Callable[[Tensor], Any], nested: Any) -> Any:
@@ -74,5 +74,6 @@ def as_pair(batch: Any) -> tuple[Any, Any]:
         return batch, None
     if isinstance(batch, tuple | list) and 1 <= len(batch) <= 2:
         return batch[0], batch[1] if len(batch) == 2 else None
-    form = f"a {type(batch).__name__}" + (f" of {len(batch)}" if isinstance(batch, tuple | list | dict) else "")
-    raise UserError(f"a batch is {form}, not (inputs, labels): net.py needs a function step(model, batch, params)")
+    raise UserError(
+        f"a batch is {form_of(batch)}, not (inputs, labels): net.py needs a function step(model, batch, params)"
+    )

@@ -200,10 +200,10 @@ def test_a_head_that_weighs_nothing_learns_nothing(run):
 
 def test_a_part_of_the_loss_is_not_called_like_a_metric():
     outputs, labels, loss = torch.zeros(4), torch.ones(4), torch.tensor(1.0)
-    with pytest.raises(UserError, match='"size" is both a metric and a part of the loss'):
-        Scores({"size": lambda *_: 0.0}).add(
-            mean_losses({"loss": loss, "size": loss}, outputs, labels), outputs, labels
-        )
+    scores = Scores({"size": lambda *_: 0.0})
+    scores.add(mean_losses({"loss": loss, "size": loss}, outputs, labels), outputs, labels)
+    with pytest.raises(UserError, match='two scores are called "size", of the metric "size" and the loss'):
+        scores.compute()
     scores = Scores({"loss": lambda *_: 0.0})  # a project of 2018 may have that; the loss was written over it
     scores.add(mean_losses(loss, outputs, labels), outputs, labels)
     assert scores.compute() == {"loss": 1.0}

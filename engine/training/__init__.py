@@ -8,7 +8,8 @@ from engine.training.averaging import average_of
 from engine.training.checkpoint import drop_previous, last_checkpoint, load_weights, read_checkpoint, write_checkpoint
 from engine.training.device import Device, choose_device, device_for
 from engine.training.explanations import download_errors_explained, label_errors_explained, torch_errors_explained
-from engine.training.metrics import Losses, MacroF1, Scores, mean_losses
+from engine.training.metric_objects import MacroF1
+from engine.training.metrics import Losses, Scores, mean_losses
 from engine.training.monitoring import Hook, Watch
 from engine.training.optimization import (
     Gradients,

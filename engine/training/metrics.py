@@ -6,17 +6,14 @@ import math
 from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from engine.errors import UserError
-from engine.nested import count_examples, map_tensors
+from engine.errors import UserError, form_of
+from engine.nested import count_examples, map_tensors, tensors_in
+from engine.training.metric_objects import checked_object, flat, in_full, memory_of, names_of, remember, update
 
 Metric = Callable[[Any, Any], Any]
-
-
-OBJECT_METHODS = ("update", "compute", "reset", "state_dict", "load_state_dict")
 
 
 class Mean(NamedTuple):
@@ -26,6 +23,7 @@ class Mean(NamedTuple):
     weight: Any
 
 
+Sums = dict[str, list[float]]  # [total, count] by name
 Losses = dict[str, Mean]  # of a batch; "loss" is the one to minimise
 
 
@@ -42,10 +40,7 @@ class Scores:
     def __init__(self, metrics: dict[str, Any], every: int = 1) -> None:
         metrics = {name: metric for name, metric in metrics.items() if name != "loss"}  # the loss, as the course had it
         self.functions = {name: metric for name, metric in metrics.items() if not hasattr(metric, "update")}
-        self.objects = {name: copy.deepcopy(m) for name, m in metrics.items() if hasattr(m, "update")}
-        for name, metric in self.objects.items():
-            if lacking := [method for method in OBJECT_METHODS if not hasattr(metric, method)]:
-                raise UserError(f'metric "{name}" has an update but no {", ".join(lacking)}, which metric objects need')
+        self.objects = {name: checked_object(name, m) for name, m in metrics.items() if hasattr(m, "update")}
         self.every = every
         self.reset()
 
@@ -55,7 +50,8 @@ class Scores:
         self.examples = 0
         self.not_finite_at: int | None = None  # the first batch with a loss that is NaN or infinite
         self._settled = 0  # batches whose losses are in the sums
-        self._sums: dict[str, list[float]] = {}
+        self._losses: Sums = {}
+        self._functions: Sums = {}
         self._pending: list[dict[str, Mean]] = []
         for metric in self.objects.values():
             metric.reset()
@@ -64,13 +60,9 @@ class Scores:
         """Take one batch in, for which so many examples were asked; one without losses is not scored."""
         if losses is None:
             return
-        if self.batches == 0 and (twice := set(losses) & set(self.names)):
-            raise UserError(f'net.py: "{min(twice)}" is both a metric and a part of the loss; rename one of them')
         self._pending.append({name: Mean(mean.value.detach(), mean.weight) for name, mean in losses.items()})
         if self.objects:
-            with torch.no_grad():
-                for metric in self.objects.values():
-                    _update(metric, outputs, labels)
+            self._update_objects(outputs, labels)
         if self.batches % self.every == 0:
             self.settle()
             self._add_functions(outputs, labels, asked)
@@ -79,79 +71,94 @@ class Scores:
 
     def settle(self) -> None:
         """Wait for the device, and add up the losses of the batches since the last time."""
-        if not self._pending:
-            return
-        for name in self._pending[0]:
-            values = _numbers([means[name].value for means in self._pending])
-            weights = _numbers([means[name].weight for means in self._pending])
+        for name in dict.fromkeys(itertools.chain(*self._pending)):  # a part of the loss may be of some batches only
+            places = [index for index, means in enumerate(self._pending) if name in means]
+            values = _numbers([self._pending[index][name].value for index in places])
+            weights = _numbers([self._pending[index][name].weight for index in places])
             if name == "loss" and self.not_finite_at is None:
                 bad = (index for index, value in enumerate(values, self._settled) if not math.isfinite(value))
                 self.not_finite_at = next(bad, None)
             for value, weight in zip(values, weights, strict=True):  # one by one, so that no break shows in the sum
-                self._add(name, value * weight, weight)
+                _add(self._losses, name, value * weight, weight)
         self._settled += len(self._pending)
         self._pending.clear()
 
     def state_dict(self) -> dict[str, Any]:
         """What a checkpoint keeps of a pass that is under way."""
         self.settle()
-        for metric in self.objects.values():
-            if hasattr(metric, "persistent"):  # torchmetrics leaves its counts out unless told otherwise
-                metric.persistent(True)
-        counts = {"batches": self.batches, "examples": self.examples, "sums": copy.deepcopy(self._sums)}
-        return counts | {"objects": {name: metric.state_dict() for name, metric in self.objects.items()}}
+        counts = {"batches": self.batches, "examples": self.examples}
+        sums = copy.deepcopy({"losses": self._losses, "functions": self._functions})
+        return counts | sums | {"objects": {name: memory_of(metric) for name, metric in self.objects.items()}}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on with a pass from what a checkpoint kept."""
         self.batches = self._settled = state["batches"]
-        self.examples, self._sums = state["examples"], state["sums"]
+        self.examples = state["examples"]
+        self._losses, self._functions = state["losses"], state["functions"]
         for name, metric in self.objects.items():
-            if hasattr(metric, "persistent"):
-                metric.persistent(True)
-            metric.load_state_dict(state["objects"][name])
+            remember(metric, state["objects"][name])
 
     @property
     def names(self) -> list[str]:
-        """The names of all that is scored, once a batch has been seen."""
-        collections = [list(m) if hasattr(m, "keys") else [name] for name, m in self.objects.items()]
-        return [*self.functions, *itertools.chain(*collections), *(n for n in self._sums if n not in self.functions)]
+        """The names of all that is scored, once a batch has been seen. Raises `UserError` if two are the same."""
+        self.settle()
+        return _without_twins(self._names({name: names_of(name, metric) for name, metric in self.objects.items()}))
 
     @property
     def loss(self) -> float:
         """The mean loss over the batches that have been added up."""
-        total, count = self._sums.get("loss", (math.nan, 1))
-        return total / count if count else math.nan
+        return _means(self._losses).get("loss", math.nan)
 
     def compute(self) -> dict[str, float]:
         """Each metric and loss over all batches so far, the metrics first."""
         self.settle()
-        if "loss" not in self._sums:
+        if not self._losses:
             raise UserError("the split holds no batch to compute a loss from")
-        values: dict[str, float] = {}
-        for name, metric in self.objects.items():
-            values.update(_flat(name, metric.compute()))
-        means = {name: total / count if count else math.nan for name, (total, count) in self._sums.items()}
-        return {name: means[name] for name in self.functions if name in means} | values | means
+        values = {name: flat(name, metric.compute()) for name, metric in self.objects.items()}
+        names = _without_twins(self._names({name: [part for part, _ in parts] for name, parts in values.items()}))
+        scores = _means(self._functions) | dict(itertools.chain(*values.values())) | _means(self._losses)
+        return {name: scores[name] for name in names if name in scores}
+
+    def _names(self, of_objects: dict[str, list[str]]) -> list[tuple[str, str]]:
+        """Each name that is logged with what it is of: functions, then objects, then losses."""
+        functions = [(name, f'the metric "{name}"') for name in self.functions]
+        objects = [(part, f'the metric "{name}"') for name, parts in of_objects.items() for part in parts]
+        losses = [(name, "the loss") for name in self._losses]
+        return [*functions, *objects, *losses]
+
+    def _update_objects(self, outputs: Any, labels: Any) -> None:
+        versions = [tensor._version for tensor in tensors_in((outputs, labels))]
+        with torch.no_grad():
+            for metric in self.objects.values():
+                update(metric, outputs, labels)
+        if [tensor._version for tensor in tensors_in((outputs, labels))] != versions:
+            names = ", ".join(self.objects)
+            raise UserError(f"net.py: a metric ({names}) changes the outputs or labels it is given; have it clone them")
 
     def _add_functions(self, outputs: Any, labels: Any, asked: int | None) -> None:
         counted = outputs if labels is None else labels
         if self.functions:
             outputs, labels = to_numpy(outputs), to_numpy(labels)
         for name, function in self.functions.items():
-            result = function(outputs, labels)
+            result = function(*copy.deepcopy((outputs, labels)))  # its own ones, which it may change
             examples = 1 if isinstance(result, tuple) else count_examples(counted, asked)
             try:
                 total, count = result if isinstance(result, tuple) else (result * examples, examples)
-                self._add(name, float(total), float(count))
+                _add(self._functions, name, float(total), float(count))
             except (TypeError, ValueError, RuntimeError) as error:
                 raise UserError(
                     f'net.py: the metric "{name}" returns {form_of(result)}, not a number or (total, count)'
                 ) from error
 
-    def _add(self, name: str, total: float, count: float) -> None:
-        sums = self._sums.setdefault(name, [0.0, 0.0])
-        sums[0] += total
-        sums[1] += count
+
+def _add(sums: Sums, name: str, total: float, count: float) -> None:
+    sum_of_name = sums.setdefault(name, [0.0, 0.0])
+    sum_of_name[0] += total
+    sum_of_name[1] += count
+
+
+def _means(sums: Sums) -> dict[str, float]:
+    return {name: total / count if count else math.nan for name, (total, count) in sums.items()}
 
 
 def mean_losses(loss: Any, outputs: Any, labels: Any, asked: int | None = None) -> Losses:
@@ -179,82 +186,25 @@ def _mean_loss(name: str, loss: Any, counted: Any, asked: int | None) -> Mean:
     return mean
 
 
-class MacroF1:
-    """F1 of each class, averaged over the classes that occur, from `(B, C)` scores or logits and `(B,)` labels.
-
-    It counts on the device and never waits for it; torchmetrics has the same, but takes two seconds to import.
-    """
-
-    def __init__(self, num_classes: int) -> None:
-        self.num_classes = num_classes
-        self.reset()
-
-    def reset(self) -> None:
-        """Forget all counts."""
-        self.counts = torch.zeros(self.num_classes**2, dtype=torch.int64)
-
-    def update(self, outputs: Tensor, labels: Tensor) -> None:
-        """Count a batch: `(B, C)` outputs, `(B,)` labels."""
-        self.counts = self.counts.to(labels.device)
-        pairs = labels * self.num_classes + outputs.argmax(dim=1)
-        self.counts.scatter_add_(0, pairs, torch.ones_like(pairs))
-
-    def state_dict(self) -> dict[str, Tensor]:
-        """The counts."""
-        return {"counts": self.counts}
-
-    def load_state_dict(self, state: dict[str, Tensor]) -> None:
-        """Go on from these counts."""
-        self.counts = state["counts"]
-
-    def compute(self) -> float:
-        """The mean of 2 x hits / (labelled + predicted) over the classes that were labelled or predicted."""
-        confusion = self.counts.view(self.num_classes, self.num_classes).double()
-        occurrences = confusion.sum(dim=0) + confusion.sum(dim=1)
-        scores = 2 * confusion.diagonal() / occurrences
-        return scores[occurrences > 0].mean().item()
-
-
 def to_numpy(tensors: Any) -> Any:
-    """NumPy arrays in place of tensors, however nested; floating-point ones as float32."""
-
-    def convert(tensor: Tensor) -> np.ndarray:
-        tensor = tensor.detach()
-        return (tensor.float() if tensor.is_floating_point() else tensor).cpu().numpy()
-
-    return map_tensors(convert, tensors)
+    """NumPy arrays in place of tensors, however nested; numbers of 16 bits as float32."""
+    return map_tensors(lambda tensor: in_full(tensor).cpu().numpy(), tensors)
 
 
-def _update(metric: Any, outputs: Any, labels: Any) -> None:
-    if isinstance(outputs, Tensor):
-        outputs = outputs.detach().float() if outputs.is_floating_point() else outputs.detach()
-        if hasattr(metric, "to"):
-            metric.to(outputs.device)
-    metric.update(outputs, labels)
+def _without_twins(names: list[tuple[str, str]]) -> list[str]:
+    """The names alone. Raises `UserError` if two scores are called the same: one would be gone."""
+    owners: dict[str, str] = {}
+    for name, owner in names:
+        if name in owners:
+            both = owner if owner == owners[name] else f"{owners[name]} and {owner}"
+            raise UserError(f'net.py: two scores are called "{name}", of {both}; rename one, or give a "prefix"')
+        owners[name] = owner
+    return list(owners)
 
 
 def _numbers(values: Iterable[Any]) -> list[float]:
     """Plain numbers; tensors among them come over from the device in one go."""
     values = list(values)
-    if isinstance(values[0], Tensor):
-        return torch.stack([value.reshape(()) for value in values]).tolist()
-    return [float(value) for value in values]
-
-
-def form_of(value: Any) -> str:
-    """What a value is, for an error message: `None`, `a list`, `a tuple of 3`, `a Tensor of shape (32,)`."""
-    if value is None:
-        return "None"
-    if hasattr(value, "shape"):
-        return f"a {type(value).__name__} of shape {tuple(value.shape)}"
-    return f"a {type(value).__name__}" + (f" of {len(value)}" if isinstance(value, tuple | list | dict) else "")
-
-
-def _flat(name: str, value: Any) -> dict[str, float]:
-    """A computed metric as numbers by name: a dict keeps its names, several values are numbered."""
-    if isinstance(value, dict):
-        return {key: number for part, inner in value.items() for key, number in _flat(str(part), inner).items()}
-    numbers = (value.flatten() if isinstance(value, Tensor) else np.ravel(value)).tolist()
-    if len(numbers) == 1:
-        return {name: float(numbers[0])}
-    return {f"{name}_{index}": float(number) for index, number in enumerate(numbers)}
+    tensors = [value.reshape(()) for value in values if isinstance(value, Tensor)]
+    transferred = iter(torch.stack(tensors).tolist() if tensors else [])
+    return [next(transferred) if isinstance(value, Tensor) else float(value) for value in values]

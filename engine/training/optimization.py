@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler, ReduceLROnPlateau
 
-from engine.errors import UserError, did_you_mean
-from engine.training.metrics import Losses, form_of
+from engine.errors import UserError, did_you_mean, form_of
+from engine.training.metrics import Losses
 
 NO_LBFGS = (
     '"LBFGS" computes the loss many times in each step, which train.py does not: take another one, or write a loop '

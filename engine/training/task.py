@@ -21,12 +21,11 @@ import torch
 from torch import nn
 
 from engine.data import TensorBatches, fetch_iterators, shared_examples
-from engine.errors import UserError, did_you_mean, nearest
+from engine.errors import UserError, did_you_mean, form_of, nearest
 from engine.hyperparameters import Params, Values
 from engine.randomness import seed_everything
 from engine.training.checkpoint import readable
 from engine.training.device import Device
-from engine.training.metrics import form_of
 
 VALIDATION = ("val", "dev", "valid", "validation")  # one split, as different people call it
 OPTIONAL = ("metrics", "step", "configure_optimizer", "configure_scheduler", "predict", "report")

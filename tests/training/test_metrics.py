@@ -7,11 +7,21 @@ import pytest
 import torch
 from sklearn.metrics import f1_score
 from torch.nn.functional import cross_entropy
-from torchmetrics import MetricCollection
-from torchmetrics.classification import MulticlassAUROC, MulticlassF1Score
+from torchmetrics import MeanAbsoluteError, MetricCollection, SumMetric
+from torchmetrics.classification import (
+    MulticlassAccuracy,
+    MulticlassAUROC,
+    MulticlassConfusionMatrix,
+    MulticlassF1Score,
+    MulticlassPrecision,
+    MulticlassRecall,
+)
+from torchmetrics.wrappers import BootStrapper, ClasswiseWrapper, MinMaxMetric, Running
 
 from engine.errors import UserError
-from engine.training.metrics import MacroF1, Mean, Scores, mean_losses, to_numpy
+from engine.training.checkpoint import read_checkpoint, write_checkpoint
+from engine.training.metric_objects import MacroF1
+from engine.training.metrics import Mean, Scores, mean_losses, to_numpy
 
 COUNT, CLASSES = 100, 4
 every_batch_size = pytest.mark.parametrize("batch_size", [1, 7, 1000])
@@ -263,3 +273,209 @@ def test_a_second_pass_begins_anew(split):
     scores.reset()
     scores.add(mean_losses(cross_entropy(*split), *split), *split)
     assert scores.compute() == first
+
+
+def test_a_part_of_the_loss_that_only_some_batches_have_is_the_mean_over_those(split):
+    total = count = 0.0
+    scores = Scores({}, every=3)
+    for index, (outputs, labels) in enumerate(zip(split[0].split(9), split[1].split(9), strict=True)):
+        loss = {"loss": cross_entropy(outputs, labels)}
+        if index % 3 == 1:
+            loss["part"] = loss["loss"] * index
+            total, count = total + loss["part"].item() * len(labels), count + len(labels)
+        scores.add(mean_losses(loss, outputs, labels), outputs, labels)
+    assert scores.compute()["part"] == pytest.approx(total / count, rel=1e-6)
+
+
+# Names
+
+
+def twins():
+    """Metrics of which two are logged by one name, and what both are of."""
+    accuracy, f1 = MulticlassAccuracy(CLASSES), MulticlassF1Score(CLASSES)
+    return {
+        "two collections": ({"a": MetricCollection({"f1": f1}), "b": MetricCollection({"f1": f1})}, '"a".*"b"'),
+        "a collection and a function": ({"f1": lambda *_: 0.0, "b": MetricCollection({"f1": f1})}, '"f1".*"b"'),
+        "a collection and the loss": ({"a": MetricCollection({"loss": f1})}, '"a".*the loss'),
+        "a value of a vector": ({"f1": MulticlassF1Score(CLASSES, average="none"), "f1_2": accuracy}, '"f1".*"f1_2"'),
+        "a function and the loss": ({"part": lambda *_: 0.0}, '"part".*the loss'),
+    }
+
+
+@pytest.mark.parametrize("kind", twins())
+def test_two_scores_of_one_name_are_refused_before_the_epoch_is_trained(split, kind):
+    metrics, both = twins()[kind]
+    loss = cross_entropy(*split)
+    scores = Scores(metrics)
+    scores.add(mean_losses({"loss": loss, "part": loss}, *split), *split)
+    for read_scores in (lambda: scores.names, scores.compute):
+        with pytest.raises(UserError, match=f"two scores are called .* of .*{both}"):
+            read_scores()
+
+
+class Quartiles:
+    """A metric object that computes a dict, and cannot do so without an example of each class."""
+
+    def __init__(self):
+        self.reset()
+
+    def reset(self):
+        self.seen = []
+
+    def update(self, outputs, labels):
+        self.seen += labels.tolist()
+
+    def compute(self):
+        if len(set(self.seen)) < CLASSES:
+            raise ValueError("too few")
+        return {"low": np.quantile(self.seen, 0.25), "others": np.quantile(self.seen, [0.5, 0.75])}
+
+    def state_dict(self):
+        return {"seen": self.seen}
+
+    def load_state_dict(self, state):
+        self.seen = state["seen"]
+
+
+def test_names_are_known_after_the_first_batch_wherever_a_value_can_be_had(split):
+    metrics = {
+        "each": MulticlassF1Score(CLASSES, average="none"),
+        "both": MetricCollection({"f1": MulticlassF1Score(CLASSES), "matrix": MulticlassConfusionMatrix(CLASSES)}),
+        "quartiles": Quartiles(),
+    }
+    few, all_of_them = split[1].clamp(max=1), split[1]
+    several = [*(f"each_{index}" for index in range(4)), "f1", *(f"matrix_{index}" for index in range(16))]
+    scores = Scores(metrics)
+    scores.add(mean_losses(cross_entropy(split[0], few), split[0], few), split[0], few)
+    assert scores.names == [*several, "quartiles", "loss"]  # it cannot say yet
+    scores.add(mean_losses(cross_entropy(*split), *split), split[0], all_of_them)
+    assert scores.names == list(scores.compute()) == [*several, "low", "others_0", "others_1", "loss"]
+
+
+# What a metric is given, and what it remembers
+
+
+def test_a_function_that_changes_its_arrays_changes_them_for_nobody_else(split):
+    def spoil(outputs, labels):
+        outputs[:] = 0
+        labels[:] = 0
+        return 0.0
+
+    def accuracy(outputs, labels):
+        return np.mean(outputs.argmax(axis=1) == labels)
+
+    before = [tensor.clone() for tensor in split]
+    scores = scored(split, cross_entropy, {"spoil": spoil, "accuracy": accuracy, "f1": MacroF1(CLASSES)}, 7)
+    assert scores["accuracy"] == pytest.approx((before[0].argmax(dim=1) == before[1]).double().mean().item())
+    assert torch.equal(split[0], before[0])
+    assert torch.equal(split[1], before[1])
+
+
+def test_an_object_that_changes_what_it_is_given_is_refused(split):
+    class Spoiling(MacroF1):
+        def update(self, outputs, labels):
+            super().update(outputs, labels.clamp_(max=1))
+
+    with pytest.raises(UserError, match=r"a metric \(f1\) changes the outputs or labels"):
+        scored(split, cross_entropy, {"f1": Spoiling(CLASSES)}, 7)
+
+
+def test_numbers_of_64_bits_stay_what_they_are():
+    outputs, labels = torch.tensor([1e9 + 0.358], dtype=torch.float64), torch.tensor([1e9], dtype=torch.float64)
+    mae = {"mae": lambda outputs, labels: np.abs(outputs - labels).mean(), "object": MeanAbsoluteError()}
+    mae["object"].set_dtype(torch.float64)
+    scores = Scores(mae)
+    scores.add(mean_losses((outputs - labels).abs().mean(), outputs, labels), outputs, labels)
+    assert scores.compute() == {name: pytest.approx(0.358, abs=1e-6) for name in ("mae", "object", "loss")}
+
+
+def test_outputs_in_a_dict_reach_an_object_without_their_graph(split):
+    seen = []
+
+    class Keeping(MacroF1):
+        def update(self, outputs, labels):
+            seen.append(outputs["logits"][0].requires_grad)
+            super().update(outputs["logits"][0], labels)
+
+    outputs = split[0].clone().requires_grad_() * 1
+    scores = Scores({"f1": Keeping(CLASSES)})
+    scores.add(mean_losses(cross_entropy(outputs, split[1]), outputs, split[1]), {"logits": [outputs]}, split[1])
+    assert seen == [False]
+
+
+def wrappers():
+    """Metric objects whose memory lies deeper than in their own counts."""
+    f1 = MulticlassF1Score(CLASSES)
+    return {
+        "min and max": MinMaxMetric(MulticlassAccuracy(CLASSES)),
+        "bootstrap": BootStrapper(f1, num_bootstraps=3),
+        "each class": ClasswiseWrapper(MulticlassF1Score(CLASSES, average="none")),
+        "running": Running(SumOfHits(), window=3),
+        "collection": MetricCollection([MulticlassPrecision(CLASSES), MulticlassRecall(CLASSES), f1]),
+        "collection of wrappers": MetricCollection({"low": MinMaxMetric(f1), "f1": f1}),
+        "all values": MulticlassAUROC(CLASSES),
+        "own, in numpy": Quartiles(),
+    }
+
+
+class SumOfHits(SumMetric):
+    """How many predictions are right."""
+
+    def update(self, outputs, labels):
+        super().update((outputs.argmax(dim=1) == labels).float())
+
+
+@pytest.mark.parametrize("kind", wrappers())
+def test_metric_objects_go_on_from_a_checkpoint_as_if_never_stopped(split, kind, tmp_path):
+    def add(scores, start, stop):
+        for index in range(start, stop):
+            torch.manual_seed(index)  # as the engine does for each batch
+            rows = slice(9 * index, 9 * index + 9)
+            batch = split[0][rows], split[1][rows]
+            scores.add(mean_losses(cross_entropy(*batch), *batch), *batch)
+
+    whole, first, second = (Scores({"metric": wrappers()[kind]}) for _ in range(3))
+    for scores in (whole, first):  # an epoch, and a part of the next
+        add(scores, 0, 12)
+        scores.compute()
+        scores.reset()
+        add(scores, 0, 5)
+    write_checkpoint({"state_dict": {}, "scores": first.state_dict()}, False, tmp_path)
+    second.load_state_dict(read_checkpoint(tmp_path / "last.pth.tar")["scores"])
+    for scores in (whole, first, second):
+        add(scores, 5, 12)
+    assert whole.compute() == first.compute() == second.compute()
+
+
+# Macro-F1
+
+
+@every_batch_size
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64])
+def test_macro_f1_of_labels_of_any_type(batch_size, dtype):
+    generator = torch.Generator().manual_seed(1)
+    outputs, labels = torch.randn(300, 100, generator=generator), torch.randint(100, (300,), generator=generator)
+    outputs[torch.arange(300), labels] += 2.0
+    expected = f1_score(labels, outputs.argmax(dim=1), average="macro")
+    metric = MacroF1(100)
+    for part in zip(outputs.split(batch_size), labels.to(dtype).split(batch_size), strict=True):
+        metric.update(*part)
+    assert metric.compute() == pytest.approx(expected, abs=1e-12)
+
+
+@pytest.mark.parametrize("ignored", [-100, -1])
+def test_macro_f1_leaves_ignored_labels_out(split, ignored):
+    labels = split[1].clone()
+    labels[::3] = ignored
+    kept = labels >= 0
+    expected = f1_score(labels[kept], split[0][kept].argmax(dim=1), average="macro")
+    metric = MacroF1(CLASSES)
+    metric.update(split[0], labels)
+    assert metric.compute() == pytest.approx(expected, abs=1e-12)
+
+
+def test_macro_f1_of_many_classes_is_small_in_a_checkpoint():
+    metric = MacroF1(100_000)
+    metric.update(torch.eye(3, 100_000), torch.arange(3))
+    assert metric.compute() == 1.0
+    assert sum(tensor.nbytes for tensor in metric.state_dict().values()) == 3 * 100_000 * 8
