@@ -9,12 +9,11 @@ import argparse
 import itertools
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from shlex import quote
 from typing import Any
 
 from engine.comparison import choose_entries, group_entries
-from engine.errors import UserError, run
-from engine.experiment import Entry, Experiment, StopRequest
+from engine.errors import UserError, command, run
+from engine.experiment import Entry, Evaluation, StopRequest, plan_evaluation
 from engine.hyperparameters import Params
 
 
@@ -30,12 +29,6 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     return parser.parse_args(arguments)
 
 
-def read_params(options: argparse.Namespace) -> tuple[Experiment, Params]:
-    """The experiment and its checked hyperparameters."""
-    experiment = Experiment(options.model_dir)
-    return experiment, experiment.recorded_params(options.data_dir)
-
-
 def read_members(options: argparse.Namespace) -> list[Entry]:
     """The experiments of the group, in the order of their names. Raises `UserError` if none of them is finished."""
     entries = choose_entries(Path(options.parent_dir))
@@ -46,13 +39,17 @@ def read_members(options: argparse.Namespace) -> list[Entry]:
     return entries
 
 
-def check(options: argparse.Namespace) -> None:
-    """Raise `UserError` for arguments or params that are wrong."""
-    read_members(options) if options.parent_dir else read_params(options)
+def decide(arguments: Sequence[str] | None = None) -> argparse.Namespace | Evaluation:
+    """What to evaluate, by the command line: one experiment, or those of a group, which the options name."""
+    options = parse_arguments(arguments)
+    if not options.parent_dir:
+        return plan_evaluation(options.model_dir, options.split, options.restore_file, options.data_dir)
+    options.members = read_members(options)
+    return options
 
 
-if __name__ == "__main__":  # wrong arguments and params end here, before the seconds that importing torch takes
-    run(lambda: check(parse_arguments()))
+if __name__ == "__main__":  # what is wrong ends here, before the seconds that importing torch takes
+    decided = run(decide)
 
 import logging
 import sys
@@ -61,29 +58,12 @@ import traceback
 import torch
 from torch import nn
 
+from engine import training
 from engine.comparison import summarize
 from engine.data import SamePass, TensorBatches
 from engine.nested import as_pair
-from engine.training import (
-    Device,
-    Losses,
-    Predictions,
-    Scores,
-    Task,
-    TerminalLog,
-    default_predict,
-    device_for,
-    fetch_batches,
-    label_errors_explained,
-    load_task,
-    load_weights,
-    mean_losses,
-    read_checkpoint,
-    release_log,
-    score_line,
-    set_logger,
-    torch_errors_explained,
-)
+from engine.training import Device, Losses, Predictions, Scores, Task, TerminalLog
+from engine.wording import score_line
 
 
 def forward(
@@ -98,9 +78,9 @@ def forward(
     else:
         inputs, labels = as_pair(batch)
         outputs = model(inputs)
-        with label_errors_explained(outputs, labels):
+        with training.label_errors_explained(outputs, labels):
             loss = None if labels is None else task.loss_fn(outputs, labels)
-    return None if loss is None else mean_losses(loss, outputs, labels, asked), outputs, labels
+    return None if loss is None else training.mean_losses(loss, outputs, labels, asked), outputs, labels
 
 
 @torch.no_grad()
@@ -126,46 +106,32 @@ def evaluate(
     return scores.compute() if scores.batches else {}
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Evaluate the checkpoint of an experiment, or of each in a group."""
-    options = parse_arguments(arguments)
-    with StopRequest():  # a signal ends it where it is, with nothing half written
-        evaluate_group(options) if options.parent_dir else evaluate_one(options)
-
-
-def evaluate_one(options: argparse.Namespace) -> None:
-    """Evaluate the checkpoint of an experiment, and say what one would type next."""
-    experiment, params = read_params(options)
-    set_logger(experiment.file("evaluate.log"))
-    evaluate_experiment(experiment, params, options.restore_file, options.split)
-    parent = quote(str(experiment.folder.parent))
-    print(f"Next: compare experiments with  python synthesize_results.py --parent_dir {parent}")
-
-
-def evaluate_experiment(experiment: Experiment, params: Params, restore_file: str, split: str) -> dict[str, float]:
+def evaluate_experiment(plan: Evaluation) -> dict[str, float]:
     """Evaluate a checkpoint on a split, and leave metrics, predictions and report in the experiment's folder."""
-    checkpoint_path = experiment.checkpoint(restore_file)
-    checkpoint = read_checkpoint(checkpoint_path)
+    experiment, params = plan.experiment, plan.params
+    checkpoint = training.read_checkpoint(plan.checkpoint)
     params.learn(checkpoint.get("learned", {}))
-
-    device = device_for(params)
-    logging.info(f"Evaluating {checkpoint_path} on {split}, on {device}")
+    device = training.device_for(params)
+    logging.info(f"Evaluating {plan.checkpoint} on {plan.split}, on {device}")
     experiment.warn_of_edits()
-    task = load_task(params.task, params)
-    batches = fetch_batches(task, [split], params, device)[split]
+    if plan.is_on_other_data:
+        logging.info(f"{params.data_dir} are other data than this run's: the scores do not count as its own")
+
+    task = training.load_task(params.task, params)
+    batches = training.fetch_batches(task, [plan.split], params, device)[plan.split]
     if isinstance(batches, TensorBatches):
         batches.shuffle = False  # the order of its names
     model = device.place(task.Net(params))
-    load_weights(model, checkpoint["state_dict"], checkpoint_path)
+    training.load_weights(model, checkpoint["state_dict"], plan.checkpoint)
 
-    release_log()
-    predictions = Predictions(split, batches, params, task.predict or default_predict, model)
-    with torch_errors_explained(params.batch_size):
-        scores = evaluate(model, SamePass(batches, params.seed, split), task, params, device, predictions)
+    training.release_log()
+    predictions = Predictions(plan.name, batches, params, task.predict or training.default_predict, model)
+    with training.torch_errors_explained(params.batch_size):
+        scores = evaluate(model, SamePass(batches, params.seed, plan.split), task, params, device, predictions)
     predictions.finish()
-    logging.info(f"- {split}: {score_line(scores) or 'no labels, only predictions'}")
-    experiment.record_evaluation(split, checkpoint_path, params.data_dir, scores)
-    predictions.write(experiment.file(f"predictions_{split}.csv"))
+    logging.info(f"- {plan.split}: {score_line(scores) or 'no labels, only predictions'}")
+    experiment.record_evaluation(plan.split, plan.tag, {**plan.look, "scores": scores})
+    predictions.write(experiment.file(f"predictions_{plan.name}.csv"))
     if scores and task.report is not None:
         task.report(predictions, experiment.folder)
     return scores
@@ -173,7 +139,7 @@ def evaluate_experiment(experiment: Experiment, params: Params, restore_file: st
 
 def evaluate_group(options: argparse.Namespace) -> None:
     """Evaluate each finished experiment of a group, a line for each; one that cannot be is no end for the others."""
-    entries, found, failed = read_members(options), {}, []
+    entries, found, failed = options.members, {}, []
     for entry in entries:
         if not entry.is_finished:
             print(f"{entry.name}: left out: {entry.state or 'not run'}")
@@ -191,20 +157,19 @@ def evaluate_group(options: argparse.Namespace) -> None:
     for line in group_lines(entries, found):
         print(line)
     folder = options.parent_dir if Path(options.parent_dir).is_dir() else Path(options.parent_dir).parent
-    print(f"Next: compare experiments with  python synthesize_results.py --parent_dir {quote(str(folder))}")
+    print(f"Next: compare experiments with  {command('synthesize_results', '--parent_dir', folder)}")
     if failed:
         raise UserError(f"{len(failed)} of {len(failed) + len(found)} could not be evaluated: {', '.join(failed)}")
 
 
 def evaluate_member(entry: Entry, options: argparse.Namespace) -> dict[str, float]:
     """Evaluate one experiment of a group; what it has to say goes to its log, and only warnings to the terminal."""
-    experiment = Experiment(entry.folder)
-    params = experiment.recorded_params(options.data_dir)
-    set_logger(experiment.file("evaluate.log"))
+    plan = plan_evaluation(entry.folder, options.split, options.restore_file, options.data_dir)
+    training.set_logger(plan.experiment.file("evaluate.log"))
     for handler in logging.getLogger().handlers:
         if isinstance(handler, TerminalLog):
             handler.setLevel(logging.WARNING)
-    return evaluate_experiment(experiment, params, options.restore_file, options.split)
+    return evaluate_experiment(plan)
 
 
 def group_lines(entries: Sequence[Entry], scores: dict[str, dict[str, float]]) -> Iterator[str]:
@@ -218,5 +183,24 @@ def group_lines(entries: Sequence[Entry], scores: dict[str, dict[str, float]]) -
             yield f"{group.name}, mean ± standard deviation of {len(rows)}: {', '.join(told)}"
 
 
+def carry_out(decided: argparse.Namespace | Evaluation) -> None:
+    """Evaluate what was decided on, and say what one would type next."""
+    with StopRequest():  # a signal ends it where it is, with nothing half written
+        evaluate_group(decided) if isinstance(decided, argparse.Namespace) else evaluate_one(decided)
+
+
+def evaluate_one(plan: Evaluation) -> None:
+    """Evaluate one experiment, and say what one would type next."""
+    training.set_logger(plan.experiment.file("evaluate.log"))
+    evaluate_experiment(plan)
+    parent = plan.experiment.folder.parent
+    print(f"Next: compare experiments with  {command('synthesize_results', '--parent_dir', parent)}")
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Evaluate the checkpoint of an experiment, or of each in a group."""
+    carry_out(decide(arguments))
+
+
 if __name__ == "__main__":
-    run(main)
+    run(lambda: carry_out(decided))

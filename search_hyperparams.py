@@ -20,7 +20,7 @@ from shlex import join, quote
 
 from engine.comparison import group_entries, make_table, terminal_text
 from engine.errors import UserError, run
-from engine.experiment import Experiment, Occupied, Pruned, Stopped, StopRequest, alone, read_entries
+from engine.experiment import Experiment, Occupied, Pruned, Stopped, StopRequest, alone, plan_training, read_entries
 from engine.files import replacing, write_json
 from engine.hyperparameters import Values, load_params
 from engine.search import ENDED, LiveTable, Search, Trial, Trials, Workers, read_search
@@ -150,7 +150,7 @@ def note_end(trial: Trial, status: int) -> None:
 def train_trial(folder: Path, data_dir: str | None, pruning: str, seed: int | None) -> None:
     """What a worker does: `train.py` on the folder of a trial, with the pruner as its hook and without a test split."""
     import train
-    from engine.training import import_anew, withheld
+    from engine.training import import_anew
 
     experiment = Experiment(folder)
     import_anew(load_params(experiment.file("params.json")).task)  # the server's import was under no seed
@@ -158,8 +158,9 @@ def train_trial(folder: Path, data_dir: str | None, pruning: str, seed: int | No
 
     def recorded() -> None:
         try:
-            with withheld("test"):
-                train.main(sys.argv[1:], on_epoch=hook(experiment, pruning, seed))
+            plan = plan_training(folder, data_dir)
+            plan.params.withhold("test")
+            train.carry_out(plan, on_epoch=hook(experiment, pruning, seed))
         except Pruned:
             pass
         except (Occupied, Stopped):

@@ -8,12 +8,13 @@ Run it again on the same folder, and it goes on where it was.
 """
 
 import argparse
+import sys
 from collections.abc import Sequence
 from typing import Any
 
 from engine.errors import run
-from engine.experiment import Experiment
-from engine.hyperparameters import Params, Values
+from engine.experiment import Plan, farewell, plan_training
+from engine.hyperparameters import Params
 
 
 def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespace:
@@ -28,56 +29,32 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     return parser.parse_args(arguments)
 
 
-def read_params(options: argparse.Namespace) -> tuple[Experiment, Params, Values | None]:
-    """The experiment, its checked hyperparameters and, if they come from another one, what its params.json is to be."""
-    experiment = Experiment(options.model_dir)
-    derived = experiment.derived_values(options.source, options.settings)
-    params = experiment.params(options.data_dir, options.restore_file, derived, options.fresh)
-    if params.init_from and not experiment.is_begun:
-        experiment.checkpoint(params.init_from)
-    return experiment, params, derived
+def decide(arguments: Sequence[str] | None = None) -> Plan:
+    """What there is to do, by the command line: begin, go on, or nothing, as it is finished."""
+    options = parse_arguments(arguments)
+    return plan_training(
+        options.model_dir, options.data_dir, options.restore_file, options.fresh, options.source, options.settings
+    )
 
 
-if __name__ == "__main__":  # wrong arguments and params end here, before the seconds that importing torch takes
-    run(lambda: read_params(parse_arguments()))
+if __name__ == "__main__":  # what needs no torch ends here, before the seconds that importing it takes
+    decided = run(decide)
+    if decided.is_finished:
+        run(lambda: print(farewell(decided)))
+        sys.exit()
 
 import logging
+import math
 from pathlib import Path
 
 from torch import nn
 from torch.optim import Optimizer
 
+from engine import training
 from engine.data import Feed, SamePass
-from engine.experiment import StopRequest
-from engine.randomness import seed_everything, use_deterministic_operations
-from engine.training import (
-    Device,
-    Gradients,
-    Hook,
-    Schedule,
-    Scores,
-    State,
-    Task,
-    Watch,
-    average_of,
-    clip_gradients,
-    device_for,
-    drop_previous,
-    fetch_batches,
-    last_checkpoint,
-    learned_values,
-    load_task,
-    load_weights,
-    make_optimizer,
-    make_schedule,
-    own_optimizer,
-    own_schedule,
-    progress_bar,
-    read_checkpoint,
-    set_logger,
-    set_training_mode,
-    torch_errors_explained,
-)
+from engine.experiment import StopRequest, held
+from engine.randomness import use_deterministic_operations
+from engine.training import Device, Gradients, Hook, Schedule, Scores, State, Task, Watch
 from evaluate import evaluate, forward
 
 
@@ -85,10 +62,10 @@ def train(state: State, feed: Feed, task: Task, params: Params, device: Device, 
     """Train for one epoch, or what is left of it."""
     model, optimizer, scores = state.model, state.optimizer, state.scores
     gradients = Gradients(model, params.accumulate)
-    set_training_mode(model)
+    training.set_training_mode(model)
     done = scores.batches  # of this epoch: not 0 where it was interrupted
     batches = feed.epoch(state.epoch, start=done)
-    with progress_bar(batches, f"epoch {state.epoch + 1}", len(feed), done, params.batch_size) as bar:
+    with training.progress_bar(batches, f"epoch {state.epoch + 1}", len(feed), done, params.batch_size) as bar:
         for step in gradients.steps(bar):  # a step has one batch; with `accumulate`, it has so many
             optimizer.zero_grad()
             for batch in step:
@@ -98,7 +75,7 @@ def train(state: State, feed: Feed, task: Task, params: Params, device: Device, 
                 gradients.share(losses).backward()  # from "loss", the one of them to minimise
                 scores.add(losses, outputs, labels, feed.examples)  # waits every `save_summary_steps` batches
             gradients.average()  # where a step has several batches
-            clip_gradients(model, params.grad_clip)
+            training.clip_gradients(model, params.grad_clip)
             optimizer.step()
             state.schedule.after_step()  # the learning rate of the next step
             state.update_average()  # the weights that are evaluated, with `ema_decay`
@@ -108,13 +85,7 @@ def train(state: State, feed: Feed, task: Task, params: Params, device: Device, 
 
 
 def train_and_evaluate(
-    state: State,
-    feed: Feed,
-    val_batches: Any,
-    task: Task,
-    params: Params,
-    device: Device,
-    watch: Watch,
+    state: State, feed: Feed, val_batches: Any, task: Task, params: Params, device: Device, watch: Watch
 ) -> None:
     """Train and evaluate, epoch by epoch, from wherever `state` is; keep the last checkpoint and the best one."""
     while state.is_to_go_on(params.num_epochs, params.patience):
@@ -130,77 +101,73 @@ def train_and_evaluate(
 
 def make_state(task: Task, params: Params, device: Device, steps_per_epoch: int, weights: Path | None) -> State:
     """The network and all that training changes with it, before the first step; `weights` is where to start from."""
-    seed_everything(params.seed)  # the first weights follow from the seed alone, not from what the loaders drew
-    model = device.place(task.Net(params))
+    model = device.place(task.Net(params))  # built under the seed alone, whatever the loaders drew
     if weights is not None:
-        load_weights(model, read_checkpoint(weights)["state_dict"], weights)
-    averaged = average_of(model, params.ema_decay)  # a copy: after the weights are there, before they are compiled
+        training.load_weights(model, training.read_checkpoint(weights)["state_dict"], weights)
+    averaged = training.average_of(model, params.ema_decay)  # a copy: of the weights to start from, not yet compiled
     if params.compile:
         model.compile()  # in place, so that the names in a checkpoint stay what they are
     optimizer = choose_optimizer(task, model, params)
     schedule = choose_schedule(task, optimizer, params, steps_per_epoch)
     scores = Scores(task.metrics(params), every=params.save_summary_steps)
-    return State(model, optimizer, schedule, averaged, scores, learned=learned_values(params))
+    return State(model, optimizer, schedule, averaged, scores, learned=training.learned_values(params))
 
 
 def choose_optimizer(task: Task, model: nn.Module, params: Params) -> Optimizer:
     """The task's own optimizer, or the one that params.json names."""
     if task.configure_optimizer is not None:
-        return own_optimizer(task.configure_optimizer, model, params)
+        return training.own_optimizer(task.configure_optimizer, model, params)
     arguments = {name: getattr(params, name) for name in ("betas", "weight_decay", "momentum")}
-    return make_optimizer(params.optimizer, model, params.learning_rate, **arguments)
+    return training.make_optimizer(params.optimizer, model, params.learning_rate, **arguments)
 
 
 def choose_schedule(task: Task, optimizer: Optimizer, params: Params, steps_per_epoch: int) -> Schedule:
     """The task's own learning-rate schedule, or the one that params.json names."""
     total_steps = params.num_epochs * steps_per_epoch
     if task.configure_scheduler is not None:
-        return own_schedule(task.configure_scheduler, optimizer, params, total_steps)
+        return training.own_schedule(task.configure_scheduler, optimizer, params, total_steps)
     warmup_steps = round(params.warmup_epochs * steps_per_epoch)
-    return make_schedule(params.schedule, optimizer, warmup_steps, total_steps)
+    return training.make_schedule(params.schedule, optimizer, warmup_steps, total_steps)
 
 
-def main(arguments: Sequence[str] | None = None, on_epoch: Hook | None = None) -> None:
-    """Train the experiment that the arguments name, or go on with it; `on_epoch` is told each epoch and its scores."""
-    options = parse_arguments(arguments)
-    experiment, params, derived = read_params(options)
-    if experiment.is_finished and not options.fresh:
-        experiment.check_unchanged(params)
-    else:
-        explained = torch_errors_explained(params.batch_size)
-        with experiment.derived(derived), experiment.status.held(), StopRequest() as stop, explained:
-            experiment.prepare(params, options.fresh)
-            run_experiment(experiment, params, stop, on_epoch)
-    drop_previous(experiment.folder)
-    print(experiment.farewell())
-
-
-def run_experiment(experiment: Experiment, params: Params, stop: StopRequest, on_epoch: Hook | None) -> None:
+def run_experiment(plan: Plan, stop: StopRequest, on_epoch: Hook | None) -> None:
     """Put together what training needs, go back to the last checkpoint if there is one, and train."""
-    set_logger(experiment.file("train.log"))
-    device = device_for(params)
+    experiment, params = plan.experiment, plan.params
+    training.set_logger(experiment.file("train.log"))
+    device = training.device_for(params)
     if params.deterministic:
         use_deterministic_operations()
     logging.info(f"Training {experiment.folder} on {device}")
 
-    task = load_task(params.task, params)
-    seed_everything(params.seed)
-    loaders = fetch_batches(task, ["train", "val"], params, device)
+    task = training.load_task(params.task, params)
+    loaders = training.fetch_batches(task, ["train", "val"], params, device)
     batches_per_epoch = params.steps_per_epoch and params.steps_per_epoch * params.accumulate
     feed = Feed(loaders["train"], params.seed, params.max_train_batches, batches_per_epoch)
     val_batches = SamePass(loaders["val"], params.seed, "val")
-    steps_per_epoch = -(-len(feed) // params.accumulate)  # the last one may be of fewer batches
-    weights = experiment.checkpoint(params.init_from) if params.init_from and not experiment.is_begun else None
-    state = make_state(task, params, device, steps_per_epoch, weights)
-    if experiment.is_begun:
-        path, checkpoint = last_checkpoint(experiment.folder)
+    steps_per_epoch = math.ceil(len(feed) / params.accumulate)  # the last one may be of fewer batches
+    state = make_state(task, params, device, steps_per_epoch, plan.weights)
+    if plan.goes_on:
+        path, checkpoint = training.last_checkpoint(experiment.folder)
         state.restore(checkpoint, path)
         experiment.cut_history(state.epoch)
         logging.info(f"Going on after epoch {state.epoch}, batch {state.scores.batches}")
 
-    with Watch(experiment, state, params, str(device), stop, on_epoch) as watch:
+    with Watch(plan, state, device, stop, on_epoch) as watch:
         train_and_evaluate(state, feed, val_batches, task, params, device, watch)
 
 
+def carry_out(plan: Plan, on_epoch: Hook | None = None) -> None:
+    """Train as planned, if there is anything to do; `on_epoch` is told each epoch and its validation scores."""
+    if not plan.is_finished:
+        with held(plan), StopRequest() as stop, training.torch_errors_explained(plan.params.batch_size):
+            run_experiment(plan, stop, on_epoch)
+    print(farewell(plan))
+
+
+def main(arguments: Sequence[str] | None = None, on_epoch: Hook | None = None) -> None:
+    """Train the experiment that the arguments name, or go on with it."""
+    carry_out(decide(arguments), on_epoch)
+
+
 if __name__ == "__main__":
-    run(main)
+    run(lambda: carry_out(decided))

@@ -3,8 +3,10 @@
 import difflib
 import errno
 import os
+import shlex
 import sys
 from collections.abc import Callable, Iterable
+from pathlib import Path
 from types import TracebackType
 from typing import Any, TypeVar
 
@@ -50,6 +52,39 @@ def _quiet_interruption(kind: type[BaseException], error: BaseException, traceba
     """Python ends by the signal itself after Ctrl-C; where it was just then is nobody's concern."""
     if not issubclass(kind, KeyboardInterrupt):
         sys.__excepthook__(kind, error, traceback)
+
+
+def command(script: str, *words: object) -> str:
+    """What one would type to run a script, called as the running one was: from where it lies, a copy by its own name.
+
+    >>> command("train", "--model_dir", "experiments/my run")
+    "python train.py --model_dir 'experiments/my run'"
+    """
+    running = Path(sys.argv[0])
+    is_copy = running.suffix == ".py" and running.name.startswith(script)
+    beside = running.parent / (running.name if is_copy else f"{script}.py")
+    return shlex.join(["python", str(beside if beside.is_file() else beside.name), *map(str, words)])
+
+
+def slip(name: str, known: Iterable[str]) -> str | None:
+    """The known name of which `name` is a slip of the keys: a letter more, less or another, two in turn, a case, a `_`.
+
+    >>> slip("imagesize", ["image_size"]), slip("weight_decya", ["weight_decay"]), slip("depth", ["width"])
+    ('image_size', 'weight_decay', None)
+    """
+    return next((one for one in sorted(known) if one != name and _is_slip(_letters(name), _letters(one))), None)
+
+
+def _letters(name: str) -> str:
+    return name.lower().replace("_", "").replace("-", "")
+
+
+def _is_slip(one: str, other: str) -> bool:
+    """Whether two words differ in at most one letter, or in the order of two neighbours."""
+    start = next((i for i, pair in enumerate(zip(one, other, strict=False)) if pair[0] != pair[1]), None)
+    start = min(len(one), len(other)) if start is None else start
+    a, b = one[start:], other[start:]
+    return a[1:] == b[1:] or a == b[1:] or a[1:] == b or (a[:2] == b[1::-1] and a[2:] == b[2:])
 
 
 def nearest(name: str, candidates: Iterable[str], likeness: float = 0.7) -> str | None:

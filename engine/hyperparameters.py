@@ -101,7 +101,7 @@ class Params:
     >>> params.num_classes = 10  # what a loader learns from the data is set here
     """
 
-    __slots__ = ("_asked", "_defaults", "_learned", "_owned", "_source", "_typed", "_values")
+    __slots__ = ("_asked", "_defaults", "_learned", "_owned", "_source", "_typed", "_values", "withheld")
 
     def __init__(self, json_path: str | Path, values: Values | None = None) -> None:
         self._source = str(json_path)
@@ -113,6 +113,7 @@ class Params:
         self._defaults: Values = DEFAULTS if Path(json_path).name == "params.json" else {}
         self._owned: set[str] = set()  # what the task cannot set
         self._asked: set[str] = set()
+        self.withhold()
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("_"):
@@ -182,6 +183,10 @@ class Params:
         """Set what is in effect and neither typed nor learned, such as the device that `auto` means here, or `cuda`."""
         self._values.update(values)
         self._owned.update(values)
+
+    def withhold(self, *splits: str) -> None:
+        """Make it an error to ask for the batches of these splits: a search never sees the test data."""
+        object.__setattr__(self, "withheld", frozenset(splits))
 
     def learned(self) -> Values:
         """What the task has set, but for what the engine has anyway."""

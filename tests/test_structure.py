@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from engine.hyperparameters import DEFAULTS
+from tests.support.made_runs import make_run, write
 from tests.support.scripts import ROOT
 
 NAMES = ("train", "evaluate", "predict", "search_hyperparams", "synthesize_results")
@@ -19,7 +21,7 @@ is_shipped = loading.is_file() and loading.read_text(encoding="utf-8").startswit
 ZONES = ["engine", "examples", *(["model"] if is_shipped else [])]
 MODULES = [*SCRIPTS, ROOT / "utils.py", *(path for zone in ZONES for path in sorted((ROOT / zone).rglob("*.py")))]
 SCRIPT_OF_SCRIPT = {"train": {"evaluate"}, "search_hyperparams": {"train"}}
-GROUND = {"errors", "files", "hyperparameters", "nested", "randomness", "seeds", "system"}
+GROUND = {"errors", "files", "hyperparameters", "nested", "randomness", "seeds", "system", "wording"}
 ROOMS = {  # which other rooms a room may import; any of them the ground, which imports itself alone
     "data": set(),
     "experiment": set(),
@@ -28,7 +30,18 @@ ROOMS = {  # which other rooms a room may import; any of them the ground, which 
     "comparison": {"experiment"},
     "report": {"experiment", "comparison"},
 }
-LIGHT = ["errors", "files", "hyperparameters", "seeds", "system", "experiment", "search", "comparison", "report"]
+LIGHT = [
+    "errors",
+    "files",
+    "hyperparameters",
+    "seeds",
+    "system",
+    "wording",
+    "experiment",
+    "search",
+    "comparison",
+    "report",
+]
 BY_NAME = {"engine.search.pruning", "engine.search.sampling", "engine.training.classification"}  # slow to import
 
 
@@ -154,6 +167,15 @@ def test_an_error_in_the_params_never_imports_torch(script, text, tmp_path):
     assert done.returncode == 2
     assert done.stderr.startswith("error: ")
     assert done.stderr.count("\n") == 1
+
+
+def test_a_finished_experiment_never_imports_torch(tmp_path):
+    params = {"task": "tests.projects.points", "data_dir": "none", "num_epochs": 3}
+    make_run(tmp_path / "run", params=params)
+    write(tmp_path / "run", "run.json", {"params": {**DEFAULTS, **params}, "data": None})
+    done = python(AS_SCRIPT, "train.py", "--model_dir", str(tmp_path / "run"))
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "is finished" in done.stdout
 
 
 @pytest.mark.parametrize("module", LIGHT)

@@ -8,6 +8,7 @@ from engine.experiment.declarations import Declarations, read_declarations
 from engine.experiment.entries import AXES, LARGEST, Entry, read_entries, read_entry
 from engine.experiment.folder import Experiment
 from engine.experiment.monitor import choose_monitor, merit, recorded_monitor, usual_mode
+from engine.experiment.plan import Evaluation, Plan, farewell, held, plan_evaluation, plan_training
 from engine.experiment.provenance import describe_data, package_versions, provenance_of
 from engine.experiment.records import (
     latest_record,
@@ -23,8 +24,10 @@ __all__ = [
     "LARGEST",
     "Declarations",
     "Entry",
+    "Evaluation",
     "Experiment",
     "Occupied",
+    "Plan",
     "Pruned",
     "Status",
     "StopRequest",
@@ -33,9 +36,13 @@ __all__ = [
     "choose_monitor",
     "code_difference",
     "describe_data",
+    "farewell",
+    "held",
     "latest_record",
     "merit",
     "package_versions",
+    "plan_evaluation",
+    "plan_training",
     "provenance_of",
     "read_declarations",
     "read_entries",

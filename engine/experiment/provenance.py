@@ -94,6 +94,11 @@ def data_fingerprint(data_dir: Path) -> Values | None:
     return {"files": len(files), "bytes": sum(size for _, size in files), "sha256": digest}
 
 
+def data_changes(data_dir: str, before: Values | None, now: Values | None) -> list[str]:
+    """What differs between two fingerprints, in words."""
+    return [] if before == now else [f"data in {data_dir}: {describe_data(before)} -> {describe_data(now)}"]
+
+
 def _sizes(folder: Path | str, prefix: str) -> list[tuple[str, int]]:
     """Relative name and size of each file below a folder; hidden ones, such as our own cache, left out."""
     files: list[tuple[str, int]] = []

@@ -23,8 +23,8 @@ from engine.training.optimization import (
 )
 from engine.training.predictions import Predictions, default_predict
 from engine.training.state import State
-from engine.training.task import Task, fetch_batches, import_anew, learned_values, load_task, withheld
-from engine.training.tracking import TerminalLog, progress_bar, release_log, score_line, set_logger
+from engine.training.task import Task, fetch_batches, import_anew, learned_values, load_task
+from engine.training.tracking import TerminalLog, progress_bar, release_log, set_logger
 
 __all__ = [
     "Device",
@@ -61,10 +61,8 @@ __all__ = [
     "progress_bar",
     "read_checkpoint",
     "release_log",
-    "score_line",
     "set_logger",
     "set_training_mode",
     "torch_errors_explained",
-    "withheld",
     "write_checkpoint",
 ]

@@ -17,6 +17,7 @@ from torch.nn.parameter import is_lazy
 
 from engine.errors import UserError
 from engine.files import replacing
+from engine.wording import some
 
 Checkpoint = dict[str, Any]
 READABLE = (Tensor, nn.Parameter, int, float, bool, complex, str, bytes, type(None))
@@ -147,9 +148,4 @@ def _differences(own: dict[str, Any], weights: dict[str, Any]) -> str:
     others = {name: tuple(weights[name].shape) for name in shapes if isinstance(weights.get(name), Tensor)}
     reshaped = [f"{name} {shape} instead of {shapes[name]}" for name, shape in others.items() if shape != shapes[name]]
     parts = [("lacks", missing), ("has besides", unknown), ("has in another shape", reshaped)]
-    return "; ".join(f"it {verb} {_some(names)}" for verb, names in parts if names)
-
-
-def _some(names: list[str], most: int = 3) -> str:
-    more = f" and {len(names) - most} more" if len(names) > most else ""
-    return ", ".join(names[:most]) + more
+    return "; ".join(f"it {verb} {some(names)}" for verb, names in parts if names)

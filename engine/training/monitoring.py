@@ -7,12 +7,14 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from engine.errors import UserError
-from engine.experiment import Experiment, Stopped, StopRequest, choose_monitor, provenance_of
-from engine.hyperparameters import Params, Values
-from engine.training.checkpoint import readable, write_checkpoint
+from engine.experiment import Plan, Stopped, StopRequest, choose_monitor, provenance_of
+from engine.hyperparameters import Values
+from engine.training.checkpoint import drop_previous, readable, write_checkpoint
+from engine.training.device import Device
 from engine.training.state import State
 from engine.training.task import in_json
-from engine.training.tracking import Board, release_log, score_line
+from engine.training.tracking import Board, release_log
+from engine.wording import score_line
 
 Hook = Callable[[int, Values], None]  # told each epoch and its validation scores; what it raises ends the training
 
@@ -21,19 +23,14 @@ class Watch:
     """Looks after a run, step by step: nothing is written before the first step has worked, and NaN stops it."""
 
     def __init__(
-        self,
-        experiment: Experiment,
-        state: State,
-        params: Params,
-        device: str,
-        stop: StopRequest,
-        on_epoch: Hook | None = None,
+        self, plan: Plan, state: State, device: Device, stop: StopRequest, on_epoch: Hook | None = None
     ) -> None:
-        self.experiment = experiment
+        self.plan = plan
+        self.experiment, self.params = plan.experiment, plan.params
         self.stop = stop
         self.state = state
-        self.params = params
-        self.board = Board(experiment.file("tensorboard"), experiment.history())
+        history = self.experiment.history() if plan.goes_on else []
+        self.board = Board(self.experiment.file("tensorboard"), history)
         self.device = device
         self.on_epoch = on_epoch
         self.monitor, self.mode = "", ""
@@ -48,6 +45,7 @@ class Watch:
     def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
         if error is None:
             self.board.add_result(self.params.effective(), self.experiment.best_scores())
+            drop_previous(self.experiment.folder)
         elif isinstance(error, Stopped):
             logging.info(f"Stopped by {error.reason} at step {self.state.step}; the same command goes on from there")
         self.board.close()
@@ -152,15 +150,18 @@ class Watch:
         self.check_finite()
         readable(self.state.checkpoint())  # what cannot be saved is told now, not after an epoch
         self.monitor, self.mode = choose_monitor(self.params.monitor, self.params.mode, self.state.scores.names)
+        if self.plan.is_fresh:
+            self.experiment.set_aside()
         release_log()
         overruled = self.params.overruled()
         for key, value in overruled.items():
             typed = self.params.effective()[key]
             logging.warning(f'params.json says "{key}": {typed}, and the task set it to {value}, which is what counts')
         record = {
+            "given": self.plan.given,
             "params": self.params.effective(),
             "overruled": in_json(overruled),
-            "device": self.device,
+            "device": str(self.device),
             "monitor": self.monitor,
             "mode": self.mode,
             "parameters": sum(parameter.numel() for parameter in self.state.model.parameters()),

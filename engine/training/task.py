@@ -8,9 +8,7 @@ import logging
 import math
 import random
 import sys
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
-from contextvars import ContextVar
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -40,19 +38,6 @@ CALLS = {  # what a task's functions are called with
 }
 PLAIN_TYPES = (str, int, float, bool, type(None))
 LARGEST_SHOWN = 1000  # numbers of a tensor in data.json
-
-
-_withheld: ContextVar[frozenset[str]] = ContextVar("withheld", default=frozenset())
-
-
-@contextmanager
-def withheld(split: str) -> Iterator[None]:
-    """Within this block, to ask any task for the batches of `split` is an error: a search never sees the test data."""
-    token = _withheld.set(_withheld.get() | {split})
-    try:
-        yield
-    finally:
-        _withheld.reset(token)
 
 
 @dataclass(frozen=True)
@@ -205,7 +190,7 @@ def _fetching(loading: ModuleType) -> Callable[..., Any]:
 
 def fetch_batches(task: Task, splits: list[str], params: Params, device: Device) -> dict[str, Any]:
     """The batches of each of `splits`, resident ones on the device. Raises `UserError` if a split has none."""
-    if hidden := _withheld.get().intersection(splits):
+    if hidden := params.withheld.intersection(splits):
         raise UserError(f"a search must not look at {min(hidden)}: choose by val, and evaluate the chosen one on test")
     try:
         loaders = _fetched(task, splits, params)

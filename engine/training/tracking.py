@@ -102,11 +102,6 @@ def progress_bar(batches: Iterable[Any], title: str, total: int, done: int, batc
     )
 
 
-def score_line(scores: Values) -> str:
-    """Scores for the log: `accuracy 0.983, loss 0.0541`."""
-    return ", ".join(f"{name} {value:.4g}" for name, value in scores.items())
-
-
 class Board:
     """TensorBoard's files: the curves are those of the epochs in `history`, and of each that is added.
 

@@ -414,7 +414,7 @@ def test_a_loader_that_gives_no_dict_is_named(points, variant, script):
     code = "def fetch_dataloader(types, data_dir, params):\n    return [1, 2]"
     done = script("train", "--model_dir", points(task="listing"), path=variant("listing", data_loader=code))
     assert (done.status, done.stderr.count("\n")) == (2, 1), done.stderr
-    assert "fetch_dataloader returns a list, not a dict {split: batches}" in done.stderr
+    assert "fetch_dataloader returns a list of 2, not a dict {split: batches}" in done.stderr
 
 
 def test_a_name_that_is_nearly_that_of_a_hook_is_a_warning(points, variant, train):
@@ -628,6 +628,38 @@ def test_fresh_moves_the_old_run_aside(trained, train, tmp_path):
     assert contents(folder / ".old" / "1") == old
 
 
+@pytest.mark.parametrize("words", [["--restore_file", "nosuch"], []], ids=["no such start", "a first step that fails"])
+def test_a_fresh_run_that_does_not_begin_leaves_the_old_one_where_it_is(
+    points, variant, train, script, tmp_path, words
+):
+    net = f"""
+from pathlib import Path
+
+def loss_fn(outputs, labels, plain=loss_fn):
+    if Path("{(tmp_path / "broken").as_posix()}").exists():
+        raise ValueError("broken by an edit")
+    return plain(outputs, labels)
+"""
+    path = variant("breaking", net=net)
+    folder = train(points(task="breaking"), path=path)
+    (tmp_path / "broken").touch()
+    before = contents(folder)
+    assert script("train", "--model_dir", folder, "--fresh", *words, path=path).status != 0
+    assert contents(folder) == before
+
+
+def test_a_fresh_run_can_start_from_the_weights_of_the_old_one(trained, train, tmp_path):
+    folder = trained(tmp_path / "run")
+    old = checkpoint(folder, "best")["state_dict"]
+    (folder / "params.json").write_text(json.dumps(read(folder, "params.json") | {"learning_rate": 0, "num_epochs": 1}))
+    train(folder, "--fresh", "--restore_file", "best")
+    assert same(checkpoint(folder)["state_dict"], old)
+    assert read(folder, "run.json")["params"]["init_from"] == ".old/1/best.pth.tar"
+    assert same(checkpoint(folder / ".old" / "1", "best")["state_dict"], old)
+    assert len(history(folder)) == 1
+    train(folder)  # finished, and says so
+
+
 def test_fresh_takes_data_and_start_from_the_file_or_from_the_command_line(points, train, tmp_path):
     for name in ("one", "two"):
         (tmp_path / name).mkdir()
@@ -801,7 +833,7 @@ def fetch_dataloader(types, data_dir, params, fetch=fetch_dataloader):
     folder = train(points(task="named"), path=path)
     done = script("evaluate", "--model_dir", folder, "--split", "val", "--restore_file", "last", path=path)
     assert done.status == 0, done.stderr
-    lines = list(csv.DictReader((folder / "predictions_val.csv").open()))
+    lines = list(csv.DictReader((folder / "predictions_val_last.csv").open()))
     assert [line["file"] for line in lines] == [f"val point {index}" for index in range(60)]
     assert list(lines[0]) == ["file", "label", "prediction", "probability"]
     assert read(folder, "metrics_val_last.json") == read(folder, "metrics_val_last_weights.json")

@@ -1,0 +1,28 @@
+"""How scores, counts and lists are told in one line, wherever that is. Never imports torch."""
+
+from collections.abc import Mapping, Sequence
+
+
+def counted(number: float, noun: str) -> str:
+    """So many of something.
+
+    >>> counted(1, "epoch"), counted(2, "epoch"), counted(2, "batch")
+    ('1 epoch', '2 epochs', '2 batches')
+    """
+    plural = f"{noun}es" if noun.endswith(("ch", "s", "x")) else f"{noun}s"
+    return f"{number} {noun if number == 1 else plural}"
+
+
+def some(names: Sequence[str], most: int = 3) -> str:
+    """The first of some names, and how many more there are.
+
+    >>> some(["a", "b", "c", "d"])
+    'a, b, c and 1 more'
+    """
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more
+
+
+def score_line(scores: Mapping[str, float | None]) -> str:
+    """Scores that are numbers, by name: `accuracy 0.983, loss 0.0541`."""
+    return ", ".join(f"{name} {value:.4g}" for name, value in scores.items() if value is not None)
