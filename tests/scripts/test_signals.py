@@ -9,9 +9,11 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
+from engine.errors import UserError
 from engine.experiment import Stopped, StopRequest
 from engine.experiment.stopping import SAME_WISH_SECONDS
 from tests.support import faults, scripts
@@ -185,6 +187,11 @@ def ended_quietly(process, output, number):
     return (process.exitcode, "Traceback" in said) == (128 + number, False) or pytest.fail(f"{process.exitcode} {said}")
 
 
+def children_of(process):
+    """The processes that a process has started, such as the workers of its loaders."""
+    return [int(word) for word in Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()]
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("training", [True, False], ids=["in training", "in validation"])
 @pytest.mark.parametrize("name", NAMES)
@@ -195,6 +202,8 @@ def test_a_run_with_slow_data_stops_in_peace(points, variant, in_a_group, undist
     before = functools.partial(faults.act_at_batch, 2, sign.touch, training)
     process, output = in_a_group("train", "--model_dir", folder, path=path, before=before)
     wait_until(sign.exists)
+    for worker in children_of(process) if sys.platform == "linux" else []:
+        os.kill(worker, number)  # a cluster finds those, too, that have left the group
     signal_group(process, number)
     assert ended_quietly(process, output, number)
     status = read(folder, "status.json")
@@ -225,6 +234,43 @@ def undisturbed(tmp_path_factory):
     done = scripts.run("train", "--model_dir", folder, path=folder / "tasks", output=folder)
     assert done.status == 0, done.stderr
     return folder
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux ends them at once")
+@pytest.mark.parametrize("persistent", ["", ", persistent_workers=True"])
+def test_workers_end_with_the_run_however_it_ends(points, variant, in_a_group, tmp_path, persistent):
+    sign = tmp_path / "sign"
+    path = variant("slow", data_loader=SLOW.replace("num_workers=params.num_workers", f"num_workers=2{persistent}"))
+    folder = points(task="slow", seconds=0.05)
+    touch = functools.partial(faults.act_at_batch, 2, sign.touch)
+    process, _ = in_a_group("train", "--model_dir", folder, path=path, before=touch)
+    wait_until(sign.exists)
+    workers = children_of(process)
+    assert len(workers) >= 2
+    os.kill(process.pid, signal.SIGKILL)
+    process.join()
+    wait_until(lambda: not any(is_running(worker) for worker in workers))
+    sign.unlink()
+    stop = functools.partial(faults.both, sign.touch, fail)
+    process, output = in_a_group(  # not kept out of the folder by anybody
+        "train", "--model_dir", folder, path=path, before=functools.partial(faults.act_at_batch, 2, stop)
+    )
+    wait_until(sign.exists)
+    process.join(20)
+    assert process.exitcode == 2, (output / "stderr").read_text()
+    assert (output / "stderr").read_text() == "error: no more\n"
+
+
+def fail():
+    raise UserError("no more")
+
+
+def is_running(number):
+    """Whether a process is there, and not only its exit status."""
+    try:
+        return Path(f"/proc/{number}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
 
 
 @pytest.mark.parametrize("name", NAMES)
