@@ -237,11 +237,12 @@ def undisturbed(tmp_path_factory):
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux ends them at once")
-@pytest.mark.parametrize("persistent", ["", ", persistent_workers=True"])
-def test_workers_end_with_the_run_however_it_ends(points, variant, in_a_group, tmp_path, persistent):
+def test_workers_end_with_the_run_however_it_ends(points, variant, in_a_group, tmp_path):
     sign = tmp_path / "sign"
-    path = variant("slow", data_loader=SLOW.replace("num_workers=params.num_workers", f"num_workers=2{persistent}"))
-    folder = points(task="slow", seconds=0.05)
+    loading = SLOW.replace("time.sleep(self.seconds)", "time.sleep(60 if index >= 60 else 0)")
+    loading = loading.replace("params.num_workers", "params.num_workers, persistent_workers=True")
+    path = variant("slow", data_loader=loading)
+    folder = points(task="slow", num_workers=2, seconds=0)
     touch = functools.partial(faults.act_at_batch, 2, sign.touch)
     process, _ = in_a_group("train", "--model_dir", folder, path=path, before=touch)
     wait_until(sign.exists)
@@ -256,7 +257,7 @@ def test_workers_end_with_the_run_however_it_ends(points, variant, in_a_group, t
         "train", "--model_dir", folder, path=path, before=functools.partial(faults.act_at_batch, 2, stop)
     )
     wait_until(sign.exists)
-    process.join(20)
+    process.join(50)
     assert process.exitcode == 2, (output / "stderr").read_text()
     assert (output / "stderr").read_text() == "error: no more\n"
 
