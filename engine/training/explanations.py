@@ -1,6 +1,7 @@
 """PyTorch's errors that have a known cause, told as that cause."""
 
 import contextlib
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -10,6 +11,23 @@ from torch import Tensor
 from engine.errors import UserError
 
 IGNORED_LABEL = -100  # what torch's cross-entropy leaves out
+KNOWN = {  # what PyTorch says, and what to do about it
+    r"(\S+) does not have a deterministic implementation": (
+        r'\1 has no variant with the same bits each time: set "deterministic": false, or "device": "cpu"'
+    ),
+    r".*(not implemented for|Unsupported dtype|dtypes not supported. Got) '?(BFloat16|Half).*": (
+        r'\g<0>: set "precision": "float32", or give this operation x.float()'
+    ),
+    r"No working C\+\+ compiler|Compiler: \S+ is not found": (
+        r'"compile": true needs a C++ compiler, and there is none; install one (g++), or set "compile": false'
+    ),
+    r"killed by signal: Bus error": (
+        r'no shared memory is left for the workers of the loader: docker run --shm-size 8g, or "num_workers": 0'
+    ),
+    r"killed by signal: Killed": (
+        r"a worker of the loader was killed, most often as memory was full: take fewer num_workers"
+    ),
+}
 
 
 @contextlib.contextmanager
@@ -31,7 +49,7 @@ def label_errors_explained(outputs: Any, labels: Any) -> Iterator[None]:
 
 @contextlib.contextmanager
 def torch_errors_explained(batch_size: int) -> Iterator[None]:
-    """Turn running out of memory, or an operation that cannot be deterministic, into a `UserError`."""
+    """Turn what PyTorch raises for want of memory, a compiler or a variant of an operation into a `UserError`."""
     try:
         yield
     except (torch.OutOfMemoryError, RuntimeError, MemoryError) as error:
@@ -50,12 +68,11 @@ def download_errors_explained(what: str, remedy: str) -> Iterator[None]:
 
 
 def _explain(error: Exception, batch_size: int) -> str | None:
-    if "does not have a deterministic implementation" in str(error):
-        operation = str(error).split()[0]
-        return (
-            f'{operation} has no variant with the same bits each time: set "deterministic": false, or "device": "cpu"'
-        )
-    host_is_full = isinstance(error, MemoryError) or "can't allocate memory" in str(error)
+    said = f"{error}\n{error.__cause__ or ''}"
+    for pattern, explanation in KNOWN.items():
+        if match := re.search(pattern, said):
+            return match.expand(explanation)
+    host_is_full = isinstance(error, MemoryError) or "can't allocate memory" in said
     if not host_is_full and not isinstance(error, torch.OutOfMemoryError):
         return None
     place = "this computer" if host_is_full else "the GPU"

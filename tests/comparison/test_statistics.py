@@ -30,8 +30,8 @@ def test_students_distribution(freedom, t):
 
 @pytest.mark.parametrize("freedom", [1, 2, 3, 4, 6, 9, 29, 99])
 def test_students_quantiles(freedom):
-    assert student_quantile(freedom) == pytest.approx(stats.t.ppf(0.975, freedom), rel=1e-12)
-    assert student_quantile(freedom, 0.5) == pytest.approx(stats.t.ppf(0.75, freedom), rel=1e-12)
+    assert student_quantile(freedom) == pytest.approx(stats.t.ppf(0.975, freedom), rel=1e-10)  # so exact is SciPy 1.16
+    assert student_quantile(freedom, 0.5) == pytest.approx(stats.t.ppf(0.75, freedom), rel=1e-10)
 
 
 def test_a_summary():
