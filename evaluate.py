@@ -95,14 +95,15 @@ def evaluate(
     """The metrics and losses of the model over all `batches`, none without labels; fills `predictions`, if given."""
     model.eval()
     scores = Scores(task.metrics(params))
-    for batch in itertools.islice(batches, params.max_eval_batches):
-        batch = device.move(batch)
-        examples = getattr(batches, "examples", None)
-        with device.autocast():
-            losses, outputs, labels = forward(task, model, batch, params, examples)
-        scores.add(losses, outputs, labels, examples)
-        if predictions is not None:
-            predictions.add(outputs, labels)
+    with training.batch_errors_explained(scores, batches):
+        for batch in itertools.islice(batches, params.max_eval_batches):
+            batch = device.move(batch)
+            examples = getattr(batches, "examples", None)
+            with device.autocast():
+                losses, outputs, labels = forward(task, model, batch, params, examples)
+            scores.add(losses, outputs, labels, examples)
+            if predictions is not None:
+                predictions.add(outputs, labels)
     return scores.compute() if scores.batches else {}
 
 

@@ -65,7 +65,8 @@ def train(state: State, feed: Feed, task: Task, params: Params, device: Device, 
     training.set_training_mode(model)
     done = scores.batches  # of this epoch: not 0 where it was interrupted
     batches = feed.epoch(state.epoch, start=done)
-    with training.progress_bar(batches, f"epoch {state.epoch + 1}", len(feed), done, params.batch_size) as bar:
+    bar = training.progress_bar(batches, f"epoch {state.epoch + 1}", len(feed), done, params.batch_size)
+    with bar, training.batch_errors_explained(scores, feed):
         for step in gradients.steps(bar):  # a step has one batch; with `accumulate`, it has so many
             optimizer.zero_grad()
             for batch in step:

@@ -7,7 +7,12 @@ Everything that touches a network lives here; `train.py` and `evaluate.py` put i
 from engine.training.averaging import average_of
 from engine.training.checkpoint import drop_previous, last_checkpoint, load_weights, read_checkpoint, write_checkpoint
 from engine.training.device import Device, choose_device, device_for
-from engine.training.explanations import download_errors_explained, label_errors_explained, torch_errors_explained
+from engine.training.explanations import (
+    batch_errors_explained,
+    download_errors_explained,
+    label_errors_explained,
+    torch_errors_explained,
+)
 from engine.training.metric_objects import MacroF1
 from engine.training.metrics import Losses, Scores, mean_losses
 from engine.training.monitoring import Hook, Watch
@@ -40,6 +45,7 @@ __all__ = [
     "TerminalLog",
     "Watch",
     "average_of",
+    "batch_errors_explained",
     "choose_device",
     "clip_gradients",
     "default_predict",

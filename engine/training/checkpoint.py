@@ -27,7 +27,7 @@ NUMPY: list[Any] = [  # what arrays and numbers of NumPy are made of in a file, 
     np.zeros(1).__reduce__()[0],
     np.float64().__reduce__()[0],
     *{type(np.dtype(letter)) for letter in "?bBhHiIlLqQefdgFDGSU"},
-    (bytes, "__builtin__.bytes"),
+    bytes,
 ]
 LAST, PREVIOUS, BEST = "last.pth.tar", "last.previous.pth.tar", "best.pth.tar"
 

@@ -9,7 +9,9 @@ import torch
 from torch import Tensor
 
 from engine.errors import UserError
+from engine.training.metrics import Scores
 
+TOO_SMALL = ("more than 1 spatial element", "Output size is too small", "Kernel size can't be greater than")
 IGNORED_LABEL = -100  # what torch's cross-entropy leaves out
 KNOWN = {  # what PyTorch says, and what to do about it
     r"(\S+) does not have a deterministic implementation": (
@@ -48,6 +50,22 @@ def label_errors_explained(outputs: Any, labels: Any) -> Iterator[None]:
 
 
 @contextlib.contextmanager
+def batch_errors_explained(scores: Scores, batches: Any) -> Iterator[None]:
+    """Turn what PyTorch raises for a batch that is too small, or that came without gradients, into a `UserError`.
+
+    It names the batch by the `scores` that have been counted so far; `batches.examples` is how many it was asked for.
+    """
+    try:
+        yield
+    except (RuntimeError, ValueError, IndexError, TypeError) as error:
+        examples = getattr(batches, "examples", None)
+        if explanation := _explain_batch(str(error), examples, is_first=scores.batches == 0):
+            size = f" of {examples} example{'s' * (examples != 1)}" if examples else ""
+            raise UserError(f"batch {scores.batches + 1}{size}: {explanation}") from error
+        raise
+
+
+@contextlib.contextmanager
 def torch_errors_explained(batch_size: int) -> Iterator[None]:
     """Turn what PyTorch raises for want of memory, a compiler or a variant of an operation into a `UserError`."""
     try:
@@ -65,6 +83,25 @@ def download_errors_explained(what: str, remedy: str) -> Iterator[None]:
         yield
     except (OSError, RuntimeError) as error:
         raise UserError(f"{what} is not there and cannot be downloaded ({error}); {remedy}") from error
+
+
+def _explain_batch(message: str, examples: int | None, is_first: bool) -> str | None:
+    message = message.strip().partition("\n")[0]
+    if "does not require grad" in message and not torch.is_grad_enabled():
+        return "`step` asks for gradients in validation, where they are off: put that under `with torch.enable_grad():`"
+    if "more than 1 value per channel" in message:
+        return (
+            "batch norm cannot train on one value per channel: choose another batch_size, or have data_loader.py leave "
+            "a last batch of one out (`drop_last=True`)"
+        )
+    if any(part in message for part in TOO_SMALL):
+        return f"the network has made its inputs too small ({message}): larger inputs, or fewer strides and poolings"
+    if examples == 1 and not is_first:
+        return (
+            f"the network fails on one example where it did not on more ({message}): `squeeze()` drops the batch's "
+            "dimension, too, `squeeze(1)` does not; or choose another batch_size, or `drop_last=True` in data_loader.py"
+        )
+    return None
 
 
 def _explain(error: Exception, batch_size: int) -> str | None:

@@ -6,6 +6,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from torch.optim import Optimizer
+
 from engine.errors import UserError
 from engine.experiment import Plan, Stopped, StopRequest, choose_monitor, provenance_of
 from engine.hyperparameters import Values
@@ -14,6 +16,7 @@ from engine.training.device import Device
 from engine.training.state import State
 from engine.training.task import in_json
 from engine.training.tracking import Board, release_log
+from engine.training.unsaved import Unsaved
 from engine.wording import score_line
 
 Hook = Callable[[int, Values], None]  # told each epoch and its validation scores; what it raises ends the training
@@ -35,6 +38,8 @@ class Watch:
         self.on_epoch = on_epoch
         self.monitor, self.mode = "", ""
         self._counted_until = 0.0  # the moment up to which the state's seconds are counted
+        optimizers = [value for value in vars(state).values() if isinstance(value, Optimizer)]
+        self.unsaved = Unsaved(state.model, optimizers)
         self._told = False
 
     def __enter__(self) -> "Watch":
@@ -121,6 +126,8 @@ class Watch:
         self.board.add_epoch(row)
         if not self._told:
             self._tell()
+        for line in self.unsaved.news():
+            logging.warning(line)
         if self.on_epoch is not None:
             self.on_epoch(self.state.epoch, val_scores)
 

@@ -1,0 +1,216 @@
+"""The optimizer is the one that is meant: fused where nothing can tell the difference, and over the network alone."""
+
+import pytest
+import torch
+from torch import nn, optim
+from torch.optim.lr_scheduler import CyclicLR, LambdaLR, OneCycleLR, ReduceLROnPlateau
+
+from engine.errors import UserError
+from engine.training.optimization import (
+    Schedule,
+    fuse_where_sound,
+    make_optimizer,
+    make_schedule,
+    own_optimizer,
+    own_schedule,
+    set_training_mode,
+)
+
+
+def stepped(optimizer, model, inputs):
+    optimizer.zero_grad()
+    model(inputs).sum().backward()
+    optimizer.step()
+    return [group["fused"] for group in optimizer.param_groups]
+
+
+class Branches(nn.Module):
+    """Two layers, of which the second is used only where it is asked for."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.second = nn.Linear(3, 2), nn.Linear(3, 2)
+        self.both = True
+
+    def forward(self, inputs):
+        return self.first(inputs) + self.second(inputs) if self.both else self.first(inputs)
+
+
+def transposed():
+    layer = nn.Linear(3, 2)
+    layer.weight = nn.Parameter(torch.randn(3, 2).T)
+    return layer
+
+
+def with_frozen():
+    return nn.Sequential(nn.Linear(3, 3).requires_grad_(False), nn.Linear(3, 2))
+
+
+# Fused
+
+
+@pytest.mark.parametrize("name", ["Adam", "AdamW", "SGD"])
+def test_steps_are_fused_where_every_parameter_has_a_gradient_laid_out_as_it_is(name):
+    model = nn.Sequential(nn.Linear(3, 4), nn.LayerNorm(4), nn.Linear(4, 2))
+    assert stepped(make_optimizer(name, model, 0.1), model, torch.randn(5, 3)) == [True]
+
+
+def test_steps_are_fused_in_the_layout_of_convolutions_too():
+    model = nn.Sequential(nn.Conv2d(3, 8, 3), nn.Conv2d(8, 4, 1)).to(memory_format=torch.channels_last)
+    inputs = torch.randn(2, 3, 5, 5).to(memory_format=torch.channels_last)
+    assert stepped(make_optimizer("SGD", model, 0.1), model, inputs) == [True]
+
+
+@pytest.mark.parametrize("make", [transposed, with_frozen], ids=["transposed", "a frozen part"])
+def test_steps_are_torchs_own_where_memory_or_gradients_have_gaps(make):
+    model = make()
+    assert stepped(make_optimizer("Adam", model, 0.1), model, torch.randn(5, 3)) == [None]
+
+
+def test_what_the_first_step_decided_holds_for_a_run_that_goes_on():
+    model = Branches()
+    model.both = False
+    optimizer = make_optimizer("SGD", model, 0.1)
+    assert stepped(optimizer, model, torch.randn(5, 3)) == [None]
+    model.both = True
+    again = make_optimizer("SGD", model, 0.1)
+    again.load_state_dict(optimizer.state_dict())
+    for either in (optimizer, again):
+        assert stepped(either, model, torch.randn(5, 3)) == [None]
+
+
+def test_a_gradient_that_is_missing_later_is_no_fault_of_a_fused_step():
+    model, inputs = Branches(), torch.randn(5, 3)
+    optimizer = make_optimizer("SGD", model, 0.1, momentum=0.9)
+    assert stepped(optimizer, model, inputs) == [True]
+    model.both = False
+    before = model.second.weight.clone()
+    stepped(optimizer, model, inputs)
+    assert torch.equal(model.second.weight, before)
+    model.both = True
+    stepped(optimizer, model, inputs)
+    assert not torch.equal(model.second.weight, before)
+
+
+def test_a_hook_of_the_tasks_own_is_no_hindrance():
+    model, seen = nn.Linear(3, 2), []
+    optimizer = optim.SGD(model.parameters(), lr=0.1)
+    fuse_where_sound(optimizer)
+    optimizer.register_step_pre_hook(lambda *_: seen.append(1))
+    stepped(optimizer, model, torch.randn(5, 3))
+    stepped(optimizer, model, torch.randn(5, 3))
+    assert len(seen) == 2
+
+
+# Modes
+
+
+def test_only_frozen_batch_norms_stay_in_evaluation_mode():
+    class Custom(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.weight = nn.Parameter(torch.ones(3), requires_grad=False)
+            self.register_buffer("running_mean", torch.zeros(3))
+
+    frozen = nn.Sequential(nn.Linear(3, 3), nn.BatchNorm1d(3), nn.Dropout(), nn.BatchNorm1d(3, affine=False), Custom())
+    frozen.requires_grad_(False)
+    half = nn.BatchNorm1d(3)
+    half.weight.requires_grad_(False)
+    model = nn.Sequential(frozen, half, nn.InstanceNorm1d(3, affine=True, track_running_stats=True))
+    model.eval()
+    set_training_mode(model)
+    in_evaluation = [name for name, module in model.named_modules() if not module.training]
+    assert in_evaluation == ["0.1", "0.4"]
+
+
+# The task's own
+
+
+def test_own_optimizer_and_schedule_are_taken_as_they_are():
+    model = nn.Linear(3, 2)
+    made = optim.SGD(model.parameters(), lr=0.1)
+    assert own_optimizer(lambda model, params: made, model, None) is made
+    scheduler = OneCycleLR(made, 0.1, 10)
+    schedule = own_schedule(lambda optimizer, params, total: (scheduler, "step"), made, None, 10)
+    assert (schedule.scheduler, schedule.unit) == (scheduler, "step")
+
+
+@pytest.mark.parametrize(
+    ("made", "form"),
+    [
+        (lambda model: {"net": optim.SGD(model.parameters(), lr=1.0)}, "a dict of 1"),
+        (lambda model: [optim.SGD(model.parameters(), lr=1.0)] * 2, "a list of 2"),
+        (lambda model: (optim.SGD(model.parameters(), lr=1.0), None), "a tuple of 2"),
+        (lambda model: None, "None"),
+        (lambda model: optim.LBFGS(model.parameters()), '"LBFGS" computes the loss many times'),
+        (
+            lambda model: optim.SGD([*model.parameters(), nn.Parameter(torch.ones(4, 7))], lr=1.0),
+            r"1 parameters that are not in Net \(of shape \(4, 7\)\).*make what they belong to",
+        ),
+    ],
+    ids=["dict", "list", "pair", "nothing", "LBFGS", "parameters from elsewhere"],
+)
+def test_an_optimizer_that_cannot_be_trained_with_is_refused(made, form):
+    with pytest.raises(UserError, match=f"configure_optimizer.*{form}"):
+        own_optimizer(lambda model, params: made(model), nn.Linear(3, 2), None)
+
+
+@pytest.mark.parametrize(
+    ("made", "form"),
+    [
+        (lambda optimizer: LambdaLR(optimizer, lambda step: 1.0), 'return .scheduler, "step" or "epoch".* a LambdaLR'),
+        (lambda optimizer: (LambdaLR(optimizer, lambda step: 1.0),), "a tuple of 1"),
+        (lambda optimizer: None, "None"),
+        (lambda optimizer: ("step", LambdaLR(optimizer, lambda step: 1.0)), "a tuple of 2"),
+        (lambda optimizer: (LambdaLR(optimizer, lambda step: 1.0), "steps"), 'counts "step" or "epoch", not "steps"'),
+        (lambda optimizer: (LambdaLR(optimizer, abs), "step"), "cannot be saved"),
+    ],
+    ids=["alone", "a tuple", "nothing", "turned around", "another unit", "a function of C"],
+)
+def test_a_scheduler_of_another_form_is_one_line(made, form):
+    optimizer = optim.SGD(nn.Linear(3, 2).parameters(), lr=1.0)
+    with pytest.raises(UserError, match=form):
+        own_schedule(lambda optimizer, params, total: made(optimizer), optimizer, None, 10)
+
+
+@pytest.mark.parametrize("mode", ["max", "min"])
+def test_a_plateau_goes_the_way_of_the_score_that_is_monitored(mode):
+    optimizer, by_hand = (optim.SGD(nn.Linear(1, 1).parameters(), lr=1.0) for _ in range(2))
+    schedule, torchs = make_schedule("plateau", optimizer, 0, 100), ReduceLROnPlateau(by_hand, mode)
+    for epoch in range(30):
+        score = 0.9 - 0.01 * epoch
+        schedule.after_epoch(score, mode)
+        torchs.step(score)
+        if epoch == 7:  # a run that goes on
+            state = schedule.state_dict()
+            schedule = make_schedule("plateau", optimizer, 0, 100)
+            schedule.load_state_dict(state)
+        assert optimizer.param_groups[0]["lr"] == by_hand.param_groups[0]["lr"]
+    assert (optimizer.param_groups[0]["lr"] < 1) == (mode == "max")
+
+
+def test_a_plateau_of_the_tasks_own_keeps_its_direction():
+    optimizer = optim.SGD(nn.Linear(1, 1).parameters(), lr=1.0)
+    scheduler = ReduceLROnPlateau(optimizer, "min")
+    schedule = Schedule(scheduler, "epoch")
+    schedule.after_epoch(0.5, "max")
+    assert (schedule.scheduler, schedule.scheduler.mode) == (scheduler, "min")
+
+
+def test_functions_that_a_scheduler_holds_are_not_saved():
+    class Own(LambdaLR):
+        def __init__(self, optimizer):
+            self.shape, self.shapes = lambda x: x, [abs, min]
+            super().__init__(optimizer, lambda step: 0.5**step)
+
+    def made():
+        optimizer = optim.SGD(nn.Linear(1, 1).parameters(), lr=0.1)
+        return own_schedule(lambda optimizer, *_: (Own(optimizer), "step"), optimizer, None, 10)
+
+    schedule, again = made(), made()
+    schedule.scheduler.step()
+    again.load_state_dict(schedule.state_dict())
+    assert again.scheduler.last_epoch == 1
+    assert again.scheduler.shape(3) == 3
+    cyclic = Schedule(CyclicLR(optim.SGD(nn.Linear(1, 1).parameters(), lr=0.1), 0.1, 1.0, scale_fn=lambda x: 1.0))
+    assert not any(callable(value) for value in cyclic.state_dict().values())
