@@ -1,0 +1,300 @@
+"""What cannot be kept, trained or called as it is: one line each, at the first step, and nothing is left behind."""
+
+import itertools
+import json
+import re
+
+import pytest
+import torch
+
+import evaluate
+import train
+from engine.errors import UserError
+from tests.support.folders import checkpoint, contents, history, read
+
+names = (f"told_{number}" for number in itertools.count())
+
+
+@pytest.fixture
+def run(experiment, variant, monkeypatch, capsys):
+    """Trains the points with other code, two epochs: `run(net="...", batch_size=8)`; folder and output."""
+
+    def train_variant(net="", data_loader="", **params):
+        name = next(names)
+        monkeypatch.syspath_prepend(variant(name, net=net, data_loader=data_loader))
+        values = {"task": name, "data_dir": "none", "learning_rate": 0.01, "num_epochs": 2, "device": "cpu"}
+        folder = experiment(name, **{**values, **params})
+        train.main(["--model_dir", str(folder)])
+        return folder, capsys.readouterr().out
+
+    return train_variant
+
+
+def refused(run, tmp_path, line, **code):
+    """The run ends in one line, and leaves nothing but its params if it ends before its first step."""
+    with pytest.raises(UserError, match=line):
+        run(**code)
+    (folder,) = tmp_path.glob("told_*")
+    return folder
+
+
+IMPORTS = "import torch\nfrom torch import nn\nfrom torch.nn import functional as F\n"
+
+
+# Batches that are too small
+
+
+def net_of(layers, before="inputs"):
+    return f"""{IMPORTS}
+class Net(nn.Module):
+    def __init__(self, params):
+        super().__init__()
+        self.layers = nn.Sequential({layers})
+
+    def forward(self, inputs):
+        return self.layers({before})
+"""
+
+
+PICTURE = "inputs[:, :, None, None]"
+
+
+@pytest.mark.parametrize(
+    ("net", "batch_size", "line"),
+    [
+        (
+            net_of("nn.Linear(2, 4), nn.BatchNorm1d(4), nn.Linear(4, 3)"),
+            199,
+            "batch 2 of 1 example: batch norm",
+        ),
+        (net_of("nn.Linear(2, 3)", "inputs.squeeze()"), 199, r"batch 2 of 1 example: .*one example.*`squeeze\(\)`"),
+        (
+            net_of("nn.InstanceNorm2d(2, affine=True), nn.Flatten()", PICTURE),
+            16,
+            "batch 1 of 16 examples: .*too small .*spatial",
+        ),
+        (
+            net_of("nn.Conv2d(2, 3, 1), nn.MaxPool2d(2), nn.Flatten()", PICTURE),
+            16,
+            "batch 1 of 16 examples: .*too small .*Output size",
+        ),
+        (
+            net_of("nn.Conv2d(2, 3, 3), nn.Flatten()", PICTURE),
+            16,
+            "batch 1 of 16 examples: .*too small .*Kernel",
+        ),
+    ],
+    ids=["batch norm", "squeeze", "instance norm", "pooling", "convolution"],
+)
+def test_a_batch_that_is_too_small_is_named(run, tmp_path, net, batch_size, line):
+    refused(run, tmp_path, line, net=net, batch_size=batch_size)
+
+
+STEP_THAT_DERIVES = """
+def step(model, batch, params):
+    inputs, labels = batch
+    inputs = inputs.clone().requires_grad_()
+    {context}:
+        outputs = model(inputs)
+        (slope,) = torch.autograd.grad(outputs.sum(), inputs, create_graph=True)
+        loss = F.cross_entropy(outputs, labels) + slope.square().mean()
+    return loss, outputs, labels
+"""
+
+
+def test_gradients_wanted_in_validation_are_one_line_and_work_where_they_are_on(run, tmp_path):
+    step = IMPORTS + STEP_THAT_DERIVES
+    folder, _ = run(net=step.format(context="with torch.enable_grad()"))
+    assert history(folder)[-1]["val_loss"] < history(folder)[0]["val_loss"]
+    with pytest.raises(UserError, match=r"`step` asks for gradients in validation.*enable_grad"):
+        run(net=step.format(context="if True"))
+
+
+# What no checkpoint holds
+
+
+def test_what_changes_outside_of_checkpoints_is_told_once(run):
+    net = f"""{IMPORTS}import random
+class Net(nn.Module):
+    def __init__(self, params):
+        super().__init__()
+        self.first, self.layer = nn.Linear(2, 2).requires_grad_(False), nn.Linear(2, 3)
+        self.register_buffer("still", torch.zeros(2), persistent=False)
+        self.register_buffer("seen", torch.zeros(1), persistent=False)
+        self.register_buffer("taken", torch.zeros(1), persistent=False)
+        self.register_buffer("saved", torch.zeros(1))
+        self.random = random.Random(1)
+
+    def forward(self, inputs):
+        self.seen += len(inputs)
+        self.saved += len(inputs)
+        self.taken = self.taken + 1
+        if self.training and self.saved > 400:
+            self.first.requires_grad_(True)
+        return self.layer(self.first(inputs))
+
+def configure_optimizer(model, params):
+    return torch.optim.SGD(model.layer.parameters(), lr=0.1)
+"""
+    _, said = run(net=net, num_epochs=4)
+    lines = [line for line in said.splitlines() if line.startswith("Net: ")]
+    assert len(lines) == 3
+    assert re.match("Net: seen, taken is no persistent buffer, and changes", lines[0])
+    assert re.match("Net: random is a random generator", lines[1])
+    assert re.match("Net: first.weight, first.bias has been thawed and learns nothing", lines[2])
+
+
+def test_a_plain_network_is_told_nothing(run):
+    assert "Net: " not in run()[1]
+
+
+def test_what_a_checkpoint_cannot_hold_ends_the_run_at_its_first_step(run, tmp_path):
+    net = f"""{IMPORTS}
+class Net(nn.Linear):
+    def __init__(self, params):
+        super().__init__(2, 3)
+    def get_extra_state(self):
+        return {{"shape": print}}
+    def set_extra_state(self, state):
+        pass
+"""
+    folder = refused(
+        run, tmp_path, "state_dict._extra_state.shape: a builtin_function_or_method cannot be kept", net=net
+    )
+    assert set(contents(folder)) == {"params.json"}
+
+
+@pytest.mark.parametrize("rate", ["torch.tensor(0.01)", "numpy.float32(0.01)", "numpy.float64(0.01)"])
+def test_a_learning_rate_of_any_kind_of_number_trains_and_comes_back(run, rate):
+    net = f"""{IMPORTS}import numpy
+def configure_optimizer(model, params):
+    return torch.optim.Adam(model.parameters(), lr={rate})
+"""
+    folder, _ = run(net=net)
+    assert [row["learning_rate"] for row in history(folder)] == pytest.approx([0.01, 0.01])
+    evaluate.main(["--model_dir", str(folder), "--split", "val"])
+    assert read(folder, "metrics_val_best.json") == read(folder, "metrics_val_best_weights.json")
+
+
+# What the loader learns
+
+
+def test_what_the_loader_learns_comes_back_as_it_was_set(run):
+    loader = """import numpy, torch
+learned = {"size": (2, 3), "mean": torch.tensor([0.5, 1.0]), "names": {0: "top", 1: "left"}, "kinds": {"a", "b"},
+           "scale": numpy.float32(0.1), "table": numpy.arange(4), "large": torch.zeros(2000)}
+plain = fetch_dataloader
+def fetch_dataloader(types, data_dir, params):
+    if "train" in types:
+        for name, value in learned.items():
+            setattr(params, name, value)
+    else:
+        for name, value in learned.items():
+            there = getattr(params, name)
+            assert type(there) is type(value) and numpy.all(numpy.asarray(there == value)), (name, there)
+    return plain(types, data_dir, params)
+"""
+    folder, _ = run(data_loader=loader)
+    evaluate.main(["--model_dir", str(folder)])
+    shown = read(folder, "data.json")
+    assert shown["size"] == [2, 3]
+    assert shown["names"] == {"0": "top", "1": "left"}
+    assert shown["large"] == "a Tensor of shape (2000,), in the checkpoints"
+
+
+def test_what_the_loader_learns_and_no_checkpoint_holds_is_told(run):
+    loader = """plain = fetch_dataloader
+class Vocabulary: pass
+def fetch_dataloader(types, data_dir, params):
+    params.vocabulary = Vocabulary()
+    return plain(types, data_dir, params)
+"""
+    folder, said = run(data_loader=loader)
+    assert "params.vocabulary is set by the loader to a Vocabulary, which is kept in no checkpoint" in said
+    assert read(folder, "data.json") == {}
+
+
+# The seed
+
+
+RANDOM_TASK = f"""{IMPORTS}import numpy, random
+SHIFT = torch.randn(2) + numpy.random.rand() + random.random()
+class Net(nn.Module):
+    def __init__(self, params):
+        super().__init__()
+        self.features, self.layer = torch.randn(2, 16), nn.Linear(16, 3)
+    def forward(self, inputs):
+        return self.layer(torch.tanh((inputs + SHIFT) @ self.features))
+"""
+
+
+def test_all_of_a_task_is_imported_and_built_under_the_seed_of_its_run(run, monkeypatch):
+    first, _ = run(net=RANDOM_TASK)
+    torch.manual_seed(1234)
+    evaluate.main(["--model_dir", str(first), "--split", "val"])
+    assert read(first, "metrics_val_best.json") == read(first, "metrics_val_best_weights.json")
+    again, other = first.parent / "again", first.parent / "other"
+    params = read(first, "params.json")
+    for folder, seed in ((other, 5), (again, 230)):  # another seed in between, in the same process
+        folder.mkdir()
+        (folder / "params.json").write_text(json.dumps({**params, "seed": seed}))
+        train.main(["--model_dir", str(folder)])
+    assert history(again) == history(first)
+    assert history(other) != history(first)
+    evaluate.main(["--model_dir", str(other), "--split", "val"])
+    assert read(other, "metrics_val_best.json") == read(other, "metrics_val_best_weights.json")
+
+
+# What a task's functions are called with
+
+
+@pytest.mark.parametrize(
+    ("code", "line"),
+    [
+        (
+            {"net": "class Net(nn.Linear):\n def __init__(self, width, depth): pass"},
+            r"Net is called with \(params\).*depth",
+        ),
+        ({"net": "Net = lambda params: None"}, r"Net\(params\) is to give a torch.nn.Module, and it gave None"),
+        ({"net": "def step(model, batch): pass"}, r"step is called with \(model, batch, params\)"),
+        ({"net": "def configure_optimizer(params): pass"}, r"configure_optimizer is called with \(model, params\)"),
+        (
+            {"net": "metrics = {'f1': lambda outputs, labels, names: 0}"},
+            r'"f1" is called with \(outputs, labels\).*names',
+        ),
+        ({"net": "metrics = [accuracy]"}, "metrics is to be a dict of functions by name, and it is a list of 1"),
+        ({"data_loader": "def fetch_dataloader(data_dir, params): pass"}, r"called with \(types, data_dir, params\)"),
+        ({"data_loader": "def fetch_dataloader(*_): return []"}, "returns a list of 0, not a dict"),
+        ({"data_loader": "def fetch_dataloader(types, *_): return dict.fromkeys(types)"}, "batches of train are None"),
+    ],
+)
+def test_a_function_of_other_arguments_or_results_is_one_line(run, tmp_path, code, line):
+    folder = refused(run, tmp_path, line, **{file: IMPORTS + text for file, text in code.items()})
+    assert set(contents(folder)) == {"params.json"}
+
+
+def test_a_network_may_be_made_by_a_function_and_metrics_by_one_of_params(run):
+    net = f"{IMPORTS}Net = lambda params, width=4: nn.Linear(2, 3)\nmetrics = lambda params: {{'right': accuracy}}"
+    assert "val_right" in history(run(net=net)[0])[0]
+
+
+# Names of scores
+
+
+def test_one_value_of_a_metric_is_monitored_by_the_name_it_is_logged_under(run, tmp_path):
+    net = f"""{IMPORTS}from torchmetrics.classification import MulticlassF1Score
+metrics = {{'f1': MulticlassF1Score(3, average='none')}}
+"""
+    folder, _ = run(net=net, monitor="f1_2", mode="max")
+    assert checkpoint(folder, "best")["best_score"] == max(row["val_f1_2"] for row in history(folder))
+
+
+def test_two_scores_of_one_name_end_the_run_at_its_first_step(run, tmp_path):
+    net = f"""{IMPORTS}from torchmetrics import MetricCollection
+from torchmetrics.classification import MulticlassAccuracy
+metrics = {{"accuracy": accuracy, "more": MetricCollection({{"accuracy": MulticlassAccuracy(3)}})}}
+"""
+    folder = refused(
+        run, tmp_path, 'two scores are called "accuracy", of the metric "accuracy" and the metric "more"', net=net
+    )
+    assert set(contents(folder)) == {"params.json"}
