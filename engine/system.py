@@ -3,10 +3,12 @@
 import multiprocessing
 import os
 import signal
+import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 FOLDER_NAME = "pytorch-skeleton"
 
@@ -101,3 +103,10 @@ def kill_daemons() -> None:
     for child in multiprocessing.active_children():
         if child.daemon:
             child.kill()
+
+
+def out_of_reach() -> dict[str, Any]:
+    """How `subprocess.Popen` starts a program to which the terminal does not send Ctrl-C."""
+    if sys.platform == "win32":
+        return {"creationflags": subprocess.CREATE_NEW_PROCESS_GROUP}
+    return {"process_group": 0}

@@ -8,16 +8,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from engine.errors import UserError
 from engine.hyperparameters import Key
 from engine.training import MacroF1
 from utils import Params
 
-OPTIONS = (
-    Key("num_channels", int, 32, "channels of the first stage; each further one has twice as many", low=1),
-    Key("dropout_rate", float, 0.0, "share of features dropped before the last layer", low=0, high=0.99),
-    Key("label_smoothing", float, 0.0, "share of the target spread over all classes", low=0, high=1),
-)
+NUM_CHANNELS = Key("num_channels", int, 32, "channels of the first stage; each further one has twice as many", low=1)
+DROPOUT_RATE = Key("dropout_rate", float, 0.0, "share of features dropped before the last layer", low=0, high=0.99)
+LABEL_SMOOTHING = Key("label_smoothing", float, 0.0, "share of the target spread over all classes", low=0, high=1)
+CLASS_WEIGHTS = Key("class_weights", str, None, "make all classes count the same", choices=("balanced",))
 
 
 class Net(nn.Module):
@@ -28,10 +26,7 @@ class Net(nn.Module):
 
     def __init__(self, params: Params) -> None:
         super().__init__()
-        option = {key.name: params.option(key) for key in OPTIONS}
-        if getattr(params, "class_weights", None) not in (None, "balanced"):
-            raise UserError('params.json: "class_weights" must be "balanced" or left out')
-        width, side = option["num_channels"], params.image_size
+        width, side = params.option(NUM_CHANNELS), params.image_size
         stride = 2 if side >= 32 else 1
         layers: list[nn.Module] = [convolution(params.image_channels, width, stride)]
         side //= stride
@@ -39,7 +34,7 @@ class Net(nn.Module):
             layers += [convolution(width, 2 * width, stride=2), Residual(2 * width)]
             width, side = 2 * width, (side + 1) // 2
         self.features = nn.Sequential(*layers)
-        self.dropout = nn.Dropout(option["dropout_rate"])
+        self.dropout = nn.Dropout(params.option(DROPOUT_RATE))
         self.classifier = nn.Linear(width, len(params.classes))
 
     def forward(self, images: Tensor) -> Tensor:
@@ -70,15 +65,15 @@ def convolution(channels_in: int, channels_out: int, stride: int = 1) -> nn.Sequ
     )
 
 
-def loss_fn(outputs: Tensor, labels: Tensor, params: Params) -> tuple[Tensor, Tensor | int]:
-    """Cross-entropy of (B, classes) logits and (B,) labels: its sum, and the sum of weights it is to be divided by."""
-    smoothing = getattr(params, "label_smoothing", 0.0)
-    if getattr(params, "class_weights", None) is None:
-        return functional.cross_entropy(outputs, labels, reduction="sum", label_smoothing=smoothing), len(labels)
+def loss_fn(outputs: Tensor, labels: Tensor, params: Params) -> Tensor | tuple[Tensor, Tensor]:
+    """Cross-entropy of (B, classes) logits and (B,) labels: the mean over the batch."""
+    smoothing = params.option(LABEL_SMOOTHING)
+    if params.option(CLASS_WEIGHTS) is None:
+        return functional.cross_entropy(outputs, labels, label_smoothing=smoothing)
     counts = torch.tensor(params.class_counts, device=outputs.device)
     weights = counts.sum() / (len(counts) * counts.float())
     total = functional.cross_entropy(outputs.float(), labels, weights, reduction="sum", label_smoothing=smoothing)
-    return total, weights[labels].sum()
+    return total, weights[labels].sum()  # no mean over examples: the total, and the weights it is to be divided by
 
 
 def accuracy(outputs: np.ndarray, labels: np.ndarray) -> float:

@@ -91,7 +91,7 @@ class TestBatches:
             path.write_bytes(b"")
         params = params_of()
         fetch_dataloader(["train", "val"], folder, params)
-        with pytest.raises(UserError, match="not a readable image"):
+        with pytest.raises(UserError, match="16 of 16 images cannot be read"):
             fetch_dataloader(["test"], folder, params)
 
     def test_evaluation_uses_what_training_learned(self, folder):
@@ -137,9 +137,49 @@ class TestBatches:
         assert "train: 40 images (cat: 10, dog: 20, eel: 10)" in caplog.text
         assert 'Always guessing "dog" would score 0.500 on val' in caplog.text
 
+    def test_many_classes_are_no_screenful(self, tmp_path, caplog):
+        for number in range(21):
+            write_images(tmp_path / "flat", {f"class{number:02}": 4 + number // 20}, 4)
+        with caplog.at_level(logging.INFO):
+            fetch_dataloader(["train", "val"], tmp_path / "flat", params_of())
+        assert "train: 43 images (21 classes, from class00: 2 to class20: 3)" in caplog.text
+        assert max(map(len, caplog.messages)) < 200
+
+    def test_what_is_cut_off_is_said_and_a_param_keeps_it(self, tmp_path, caplog):
+        """The end of a panorama, which the middle square does not reach."""
+        for split in ("train", "val"):
+            for number, name in enumerate(("left", "right")):
+                (tmp_path / split / name).mkdir(parents=True)
+                pixels = np.zeros((8, 32), np.uint8)
+                pixels[:, -4:] = 200 * number
+                Image.fromarray(pixels).save(tmp_path / split / name / "a.png")
+        reached = {}
+        for fit in ("crop", "pad", "squeeze"):
+            caplog.clear()
+            with caplog.at_level(logging.INFO):
+                batches = fetch_dataloader(["train", "val"], tmp_path, params_of(image_fit=fit))
+            reached[fit] = int(batches["train"].tensors[0].max()) > 100
+            told = "train: 2 of 2 images lose more than a quarter at their ends" in caplog.text
+            assert told == (fit == "crop")
+        assert reached == {"crop": False, "pad": True, "squeeze": True}
+
+    def test_what_is_not_read_is_kept_with_the_experiment(self, folder):
+        (folder / "train" / "cat" / "photo.heic").touch()
+        params = params_of()
+        fetch_dataloader(["train", "val"], folder, params)
+        assert params.not_read == {".heic": 1}
+
     @pytest.mark.parametrize(
         "option",
-        [{"flip": 1}, {"shift": 0.6}, {"rotate": "much"}, {"scale": -0.1}, {"cutout": 2}, {"image_size": "64"}],
+        [
+            {"flip": 1},
+            {"shift": 0.6},
+            {"rotate": "much"},
+            {"scale": -0.1},
+            {"cutout": 2},
+            {"image_size": "64"},
+            {"image_fit": "fill"},
+        ],
     )
     def test_an_option_out_of_range_is_refused(self, folder, option):
         with pytest.raises(UserError, match=f'experiments/mine/params.json: "{next(iter(option))}" must be'):
@@ -202,26 +242,31 @@ class TestNet:
         optimizer = torch.optim.Adam(net.parameters(), lr=0.01)
         for _ in range(40):
             optimizer.zero_grad()
-            total, count = loss_fn(net(inputs), labels, params)
-            (total / count).backward()
+            loss = loss_fn(net(inputs), labels, params)
+            loss.backward()
             optimizer.step()
-        assert total / count < 0.05
+        assert loss < 0.05
         assert metrics(params)["accuracy"](net(inputs).detach().numpy(), labels.numpy()) == 1
 
     @pytest.mark.parametrize(
         "option", [{"num_channels": 0}, {"dropout_rate": 1.5}, {"label_smoothing": "0.1"}, {"class_weights": True}]
     )
     def test_an_option_out_of_range_is_refused(self, option):
+        params = net_params(**option)
         with pytest.raises(UserError, match=f'"{next(iter(option))}" must be'):
-            Net(net_params(**option))
+            loss_fn(Net(params)(torch.randn(2, 1, 16, 16)), torch.tensor([0, 1]), params)
 
 
 class TestLoss:
     outputs, labels = torch.randn(9, 3, generator=torch.Generator().manual_seed(0)), torch.arange(9) // 4
 
-    @pytest.mark.parametrize("options", [{}, {"label_smoothing": 0.1}, {"class_weights": "balanced"}], ids=str)
-    def test_it_does_not_depend_on_the_batch_size(self, options):
-        params = net_params(**options)
+    def test_it_is_the_mean_over_the_batch(self):
+        expected = -torch.log_softmax(self.outputs, dim=1)[torch.arange(9), self.labels].mean()
+        assert float(loss_fn(self.outputs, self.labels, net_params())) == pytest.approx(float(expected))
+
+    @pytest.mark.parametrize("smoothing", [0.0, 0.1])
+    def test_with_weights_it_does_not_depend_on_the_batch_size(self, smoothing):
+        params = net_params(class_weights="balanced", label_smoothing=smoothing)
         total, count = loss_fn(self.outputs, self.labels, params)
         parts = [loss_fn(self.outputs[i : i + 2], self.labels[i : i + 2], params) for i in range(0, 9, 2)]
         assert float(total / count) == pytest.approx(float(sum(t for t, _ in parts) / sum(c for _, c in parts)))
@@ -239,10 +284,10 @@ class TestLoss:
         assert float(total / count) == pytest.approx(np.log(3))  # as it is for every example
 
     def test_label_smoothing_spreads_its_share_over_all_classes(self):
-        total, count = loss_fn(self.outputs, self.labels, net_params(label_smoothing=0.3))
+        loss = loss_fn(self.outputs, self.labels, net_params(label_smoothing=0.3))
         log_probabilities = torch.log_softmax(self.outputs, dim=1)
         targets = 0.7 * torch.eye(3)[self.labels] + 0.1
-        assert float(total / count) == pytest.approx(float(-(targets * log_probabilities).sum(dim=1).mean()))
+        assert float(loss) == pytest.approx(float(-(targets * log_probabilities).sum(dim=1).mean()))
 
 
 class TestReport:

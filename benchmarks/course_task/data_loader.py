@@ -9,9 +9,10 @@ from engine.hyperparameters import Params
 def fetch_dataloader(types: list[str], data_dir: str, params: Params) -> dict[str, TensorBatches]:
     """The batches of each split."""
     folder = find_images(Path(data_dir), types, params.seed)
+    images = read_images(folder, size=64, channels=3)
     return {
         name: TensorBatches(
-            read_images(Path(data_dir), split.files, split.source, size=64, channels=3),
+            images[name],
             split.labels,
             batch_size=params.batch_size,
             shuffle=name == "train",

@@ -1,4 +1,4 @@
-"""Images decoded once, in parallel, into one array on disk that is memory-mapped ever after.
+"""Images decoded once, on all cores, into one array on disk that is memory-mapped ever after.
 
 It may exceed memory, several processes share it, and it is made anew when a file, the size or the format changes.
 """
@@ -10,99 +10,67 @@ import math
 import os
 import shutil
 import time
-import warnings
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from shlex import quote
+from typing import BinaryIO, NoReturn
 
 import numpy as np
-from PIL import Image, ImageOps
 
-from engine.data.image_folder import and_others
+from engine.data.image_file import Content, headers, pixels
+from engine.data.image_folder import ImageFolder, Split
+from engine.data.image_readers import read_all
 from engine.errors import UserError
 from engine.files import replacing
 from engine.system import user_cache_folder
 
-VERSION = 1  # of what this module makes of a file; a new number makes every cache anew
-FORMATS = ("PNG", "JPEG", "BMP", "GIF", "WEBP")  # whatever a file calls itself; no plugin that starts a program
-LONGEST_SIDE = 65_500
-FILES_AT_ONCE = 1024
+VERSION = 2  # of what is made of a file; a new number makes every cache anew
+DAMAGED = "damaged.txt"
+SMALL = 8  # side to which images are decoded only to see whether they can be
+MOST_TOLD = 10  # damaged files on the screen; all of them are in the list
 
 
-class Content(NamedTuple):
-    """What is made of each file: an array of `shape`, by `read`. `kind` names it among the caches of a data folder."""
+def read_images(folder: ImageFolder, size: int, channels: int, fit: str = "crop") -> dict[str, np.ndarray]:
+    """The pixels of the splits, each a memory-mapped uint8 array (N, channels, size, size) of the `files` of a split.
 
-    kind: str
-    shape: tuple[int, ...]
-    dtype: type[np.generic]
-    read: Callable[[Path], np.ndarray]
-
-
-def read_images(data_dir: Path, files: Sequence[str], source: str, size: int, channels: int) -> np.ndarray:
-    """The pixels of `files` as a memory-mapped uint8 array (N, channels, size, size)."""
-    kind = f"{source}-{channels}x{size}x{size}"
-    content = Content(kind, (channels, size, size), np.uint8, lambda path: decode(path, size, channels))
-    return _cached(data_dir, files, content)
+    Splits that are drawn out of one source share one array. `fit` is how an image becomes square: crop, pad, squeeze.
+    """
+    arrays: dict[str, np.ndarray] = {}
+    for split in folder.splits.values():
+        if split.source not in arrays:
+            kind = f"{split.source}-{channels}x{size}x{size}" + (f"-{fit}" if fit != "crop" else "")
+            arrays[split.source] = _cached(folder, split, kind, pixels(size, channels, fit))
+    return {name: arrays[split.source] for name, split in folder.splits.items()}
 
 
-def read_headers(data_dir: Path, files: Sequence[str], source: str) -> np.ndarray:
-    """The shorter side and the channels (1 grey, 3 colour) of `files`, as an int32 array (N, 2)."""
-    return _cached(data_dir, files, Content(f"{source}-headers", (2,), np.int32, read_header))
+def read_headers(folder: ImageFolder, split: str) -> np.ndarray:
+    """Shorter side, longer side and channels (1 grey, 3 colour) of the images of a split, as an int32 array (N, 3)."""
+    found = folder.splits[split]
+    return _cached(folder, found, f"{found.source}-headers", headers())[found.rows]
 
 
-def read_header(path: Path) -> np.ndarray:
-    """Shorter side and channels of one image, without decoding it."""
-    with _opened(path) as image:
-        grey = image.mode in ("1", "L", "LA") or image.mode.startswith("I")
-        return np.array([min(image.size), 1 if grey else 3], dtype=np.int32)
-
-
-def decode(path: Path, size: int, channels: int) -> np.ndarray:
-    """One image file -> uint8 (channels, size, size): upright, over white, scaled to fit and cropped at its centre."""
-    mode = "L" if channels == 1 else "RGB"
-    with _opened(path) as image:
-        image.draft(mode, (2 * size, 2 * size))  # big photographs are decoded at a half, a quarter or an eighth
-        ImageOps.exif_transpose(image, in_place=True)
-        fitted = ImageOps.fit(_opaque(image).convert(mode), (size, size))
-    return np.asarray(fitted).reshape(size, size, channels).transpose(2, 0, 1)
-
-
-def _opened(path: Path) -> Image.Image:
-    image = Image.open(path, formats=FORMATS)
-    if max(image.size) > LONGEST_SIDE:
-        raise ValueError(f"{image.size[0]} x {image.size[1]} pixels, a side may have {LONGEST_SIDE}")
-    return image
-
-
-def _opaque(image: Image.Image) -> Image.Image:
-    """The same image in 8 bits, what is transparent in it white."""
-    if image.mode.startswith("I"):  # 16 bits, which Pillow's own conversion would clip at 255
-        return Image.fromarray((np.asarray(image).astype(np.float32) / 257 + 0.5).clip(0, 255).astype(np.uint8))
-    if not image.has_transparency_data:
-        return image
-    image = image.convert("RGBA")
-    return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
-
-
-def _cached(data_dir: Path, files: Sequence[str], content: Content) -> np.ndarray:
-    """The content of all files (N, *shape), from the cache if it is there and the files are as they were."""
-    name = f"{content.kind}-{_fingerprint(data_dir, files, content)}.npy"
-    folders = _cache_folders(data_dir)
-    for folder in folders:
-        if (array := _open(folder / name)) is not None:
+def _cached(folder: ImageFolder, split: Split, kind: str, content: Content) -> np.ndarray:
+    """The content of all files of a split, from the cache if it is there and the files are as they were."""
+    name = f"{kind}-{_fingerprint(folder, split.files, content)}.npy"
+    places = _cache_folders(folder.data_dir)
+    for place in places:
+        if (array := _open(place / name)) is not None:
             return array
-    return _make(next(filter(_is_writable, folders), folders[-1]) / name, data_dir, files, content)
+    return _make(_cache_folder(folder) / name, folder, split, kind, content)
 
 
-def _fingerprint(data_dir: Path, files: Sequence[str], content: Content) -> str:
+def _fingerprint(folder: ImageFolder, files: Sequence[str], content: Content) -> str:
     """A hash that changes with any file's name, size or time, and with what is made of them."""
-    try:
-        stats = [os.stat(os.path.join(data_dir, file)) for file in files]
-    except OSError as error:  # a link that leads nowhere
-        raise UserError(f"{error.filename}: cannot be read ({error.strerror})") from None
-    listing = [(file, stat.st_size, stat.st_mtime_ns) for file, stat in zip(files, stats, strict=True)]
-    text = repr((VERSION, content.kind, content.shape, listing))
+    listing, gone = [], {}
+    for file in files:
+        try:
+            stat = os.stat(os.path.join(folder.data_dir, file))
+            listing.append((file, stat.st_size, stat.st_mtime_ns))
+        except OSError as error:  # a link that leads nowhere
+            gone[os.path.join(folder.data_dir, file)] = str(error.strerror)
+    if gone:
+        _refuse(folder, gone)
+    text = repr((VERSION, tuple(content), listing))
     return hashlib.sha256(text.encode(errors="surrogatepass")).hexdigest()[:16]
 
 
@@ -111,6 +79,12 @@ def _cache_folders(data_dir: Path) -> tuple[Path, Path]:
     path = str(data_dir.resolve())
     own = hashlib.sha256(path.encode(errors="surrogatepass")).hexdigest()[:16]
     return data_dir / ".cache", user_cache_folder() / own
+
+
+def _cache_folder(folder: ImageFolder) -> Path:
+    """Where a new cache goes."""
+    places = _cache_folders(folder.data_dir)
+    return next(filter(_is_writable, places), places[-1])
 
 
 def _is_writable(folder: Path) -> bool:
@@ -129,16 +103,16 @@ def _open(path: Path) -> np.ndarray | None:
         return None
 
 
-def _make(path: Path, data_dir: Path, files: Sequence[str], content: Content) -> np.ndarray:
+def _make(path: Path, folder: ImageFolder, split: Split, kind: str, content: Content) -> np.ndarray:
     """Build the cache file, or wait for the process that is building it."""
     from filelock import FileLock
 
     try:
-        with FileLock(path.with_name(f".{content.kind}.lock")):
+        with FileLock(path.with_name(f".{kind}.lock")):
             if _open(path) is None:
-                _remove_stale(path.parent, content.kind)
-                _check_space(path.parent, len(files), content)
-                _write(path, data_dir, files, content)
+                _remove_stale(path.parent, kind)
+                _check_space(path.parent, len(split.files), content)
+                _write(path, folder, split, content)
     except OSError as error:
         reason = error.strerror or error  # such as: No space left on device
         raise UserError(f"{path.parent}: the image cache cannot be written ({reason})") from None
@@ -147,79 +121,80 @@ def _make(path: Path, data_dir: Path, files: Sequence[str], content: Content) ->
     return array
 
 
-def _remove_stale(folder: Path, kind: str) -> None:
+def _remove_stale(place: Path, kind: str) -> None:
     """Delete what an earlier state of the files left, or a process that was killed."""
-    for pattern in (f"{kind}-{'[0-9a-f]' * 16}.npy", f".{kind}-*.tmp"):
-        for stale in folder.glob(pattern):
+    for pattern in (f"{kind}-{'[0-9a-f]' * 16}.npy", f".{kind}-*.tmp", DAMAGED):
+        for stale in place.glob(pattern):
             try:
                 stale.unlink()
             except OSError:  # Windows keeps a file that another process has mapped
                 logging.debug("%s: could not be deleted", stale)
 
 
-def _check_space(folder: Path, number_of_files: int, content: Content) -> None:
+def _check_space(place: Path, number_of_files: int, content: Content) -> None:
     needed = number_of_files * math.prod(content.shape) * np.dtype(content.dtype).itemsize
-    free = shutil.disk_usage(folder).free
+    free = shutil.disk_usage(place).free
     if needed > free:
         raise UserError(
-            f"{folder}: the image cache needs {needed / 1e9:.1f} GB and {free / 1e9:.1f} GB are free; "
+            f"{place}: the image cache needs {needed / 1e9:.1f} GB and {free / 1e9:.1f} GB are free; "
             'free some space, or set a smaller "image_size"'
         )
 
 
-def _write(path: Path, data_dir: Path, files: Sequence[str], content: Content) -> None:
-    """Read all files and write what they hold, in order.
+def _write(path: Path, folder: ImageFolder, split: Split, content: Content) -> None:
+    """Read all files of a split and write what they hold, in order; if one is damaged, tell of all that are.
 
     Plain writes rather than a memory map: where the disk runs full, these raise an error and a map kills the process.
     """
-    start = time.perf_counter()
-    header = {
-        "descr": np.lib.format.dtype_to_descr(np.dtype(content.dtype)),
-        "fortran_order": False,
-        "shape": (len(files), *content.shape),
-    }
-    bad: list[str] = []
-    with replacing(path) as out, _pillow_warnings():
+    start, shape = time.perf_counter(), (len(split.files), *content.shape)
+    paths = [os.path.join(folder.data_dir, file) for file in split.files]
+    with replacing(path) as out:
+        header = {"descr": np.dtype(content.dtype).str, "fortran_order": False, "shape": shape}
         np.lib.format.write_array_header_1_0(out, header)
-        for file, result in _read_all(data_dir, files, content.read):
-            if isinstance(result, Exception):
-                bad.append(f"{data_dir / file}: not a readable image ({result or type(result).__name__})")
-            elif not bad:
-                out.write(np.ascontiguousarray(result, dtype=content.dtype).data)
-        if bad:
-            raise UserError(f"{bad[0]}; replace or delete it{and_others(bad)}")
+        damaged = _read_into(out, paths, content)
+        if damaged:
+            _refuse(folder, damaged)
         out.flush()
         os.fsync(out.fileno())
-    logging.info("Read %d images of %s in %.1f s", len(files), data_dir, time.perf_counter() - start)
+    if content != headers():
+        where = folder.data_dir if split.source == "all" else f"{folder.data_dir}, {split.source}"
+        logging.info("Read %d images of %s, in %.1f s", len(paths), where, time.perf_counter() - start)
 
 
-def _read_all(
-    data_dir: Path, files: Sequence[str], read: Callable[[Path], np.ndarray]
-) -> Iterator[tuple[str, np.ndarray | Exception]]:
-    """What `read` makes of each file, in order, by several threads: Pillow decodes without holding Python's lock."""
+def _read_into(out: BinaryIO | None, paths: Sequence[str], content: Content) -> dict[str, str]:
+    """Write what the files hold to `out`, up to the first that is damaged; without `out`, look at them all.
+
+    Returns the damaged ones, each with the reason.
+    """
     from tqdm import tqdm
 
-    def attempt(file: str) -> np.ndarray | Exception:
-        try:
-            return read(data_dir / file)
-        except Exception as error:  # damaged bytes raise almost anything in Pillow's plugins
-            return error
-
-    with (
-        ThreadPoolExecutor() as pool,
-        tqdm(total=len(files), desc="images", unit="", disable=None, leave=False, delay=0.5) as progress,
-    ):
-        for start in range(0, len(files), FILES_AT_ONCE):
-            some = files[start : start + FILES_AT_ONCE]
-            for file, result in zip(some, pool.map(attempt, some), strict=True):
-                progress.update()
-                yield file, result
+    damaged: dict[str, str] = {}
+    progress = tqdm(total=len(paths), desc="images", unit="", disable=None, leave=False, delay=0.5)
+    with progress, contextlib.closing(read_all(paths, content)) as readings:
+        for read in readings:
+            progress.update(len(read.paths))
+            damaged |= {read.paths[place]: reason for place, reason in read.reasons.items()}
+            if out is not None:
+                if damaged:
+                    break
+                out.write(read.values.data)
+    return damaged
 
 
-@contextlib.contextmanager
-def _pillow_warnings() -> Iterator[None]:
-    """Pillow's warning of an image of suspicious size as an error; its other warnings are no help here."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        warnings.simplefilter("error", Image.DecompressionBombWarning)
-        yield
+def _refuse(folder: ImageFolder, damaged: dict[str, str]) -> NoReturn:
+    """Look at the whole of every image of all splits, and raise `UserError` that tells of all that are damaged."""
+    files = dict.fromkeys(file for split in folder.splits.values() for file in split.files)
+    paths = [os.path.join(folder.data_dir, file) for file in files]
+    damaged = damaged | _read_into(None, paths, pixels(SMALL, 3, "crop"))
+    told = [f"{path}: not a readable image ({reason})" for path, reason in sorted(damaged.items())]
+    if len(told) == 1:
+        raise UserError(f"{told[0]}; replace or delete it")
+    place = _cache_folder(folder) / DAMAGED
+    with replacing(place) as file:
+        file.writelines(os.fsencode(os.path.abspath(path)) + b"\n" for path in sorted(damaged))
+    for line in [*told[:MOST_TOLD], *(["..."] if len(told) > MOST_TOLD else [])]:
+        logging.error(line)
+    raise UserError(
+        f"{folder.data_dir}: {len(told)} of {len(paths)} images cannot be read, listed in {place}; replace them, or "
+        f"delete them: tr '\\n' '\\0' < {quote(str(place))} | xargs -0 rm"
+    )

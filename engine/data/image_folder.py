@@ -1,19 +1,21 @@
 """Find the images of a data set by its folders: which files there are, of which class, in which split.
 
 Three layouts are known: `{train,val,test}/<class>/*`, a flat `<class>/*`, and `{train,val,test}_signs/{label}_*.jpg`.
-A split that has no folder is drawn: each class is shuffled by the seed and cut.
+A split that has no folder is drawn: each class is shuffled by the seed and cut. What is found and not read is told.
 """
 
+import logging
 import os
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
+from engine.data.image_file import EXTENSIONS
 from engine.errors import UserError
 
-EXTENSIONS = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp"})
 SPLITS = {"train": "train", "val": "val", "dev": "val", "valid": "val", "validation": "val", "test": "test"}
 SIGNS = "_signs"
 SHARE = 0.15  # of val, and of test, where they are drawn
@@ -43,11 +45,16 @@ class Split(NamedTuple):
 
 
 class ImageFolder(NamedTuple):
-    """The names of the classes, the splits asked for, and which files went where in the splits that were drawn."""
+    """The names of the classes, the splits asked for, and which files went where in the splits that were drawn.
 
+    `not_read` counts what lies there and is no image that can be read, by extension.
+    """
+
+    data_dir: Path
     classes: list[str]
     splits: dict[str, Split]
     drawn: dict[str, list[str]]
+    not_read: dict[str, int]
 
 
 def find_images(
@@ -66,12 +73,14 @@ def find_images(
     many parts, of which part `fold` (from 0) is val; a val folder is then left alone. A split of any other name is a
     folder of images without labels.
     """
-    sources = _read_layout(data_dir)
+    if folds and fold >= folds:
+        raise UserError(f'params.json: "fold" must be from 0 to {folds - 1}, not {fold}')
+    others = Counter[str]()
+    sources = _read_layout(data_dir, others)
     if folds:
         sources.pop("val", None)
     parent = "all" if "all" in sources else "train"
     names = list(classes) if classes else _class_names(data_dir, sources.get(parent))
-    numbers = {name: number for number, name in enumerate(names)}
     held_out = {
         key: list(some) for key, some in (drawn or _draw(sources, seed, folds, fold)).items() if key not in sources
     }
@@ -79,19 +88,17 @@ def find_images(
     splits = {}
     for split in types:
         if split not in SPLITS and split not in sources:
-            splits[split] = _unlabelled(data_dir, split)
+            splits[split] = _unlabelled(data_dir, split, others)
             continue
         source = split if split in sources else parent
-        if source not in sources or split not in {"train", *sources, *held_out}:
+        if not sources.get(source) or split not in {"train", *sources, *held_out}:
             raise UserError(f"{data_dir}: has no {split} images; put them into {data_dir / split}/<class>/")
-        _check_classes(data_dir, split, sources[source], names)
-        files = list(sources[source])
-        labels = np.array([numbers[name] for name in sources[source].values()], dtype=np.int64)
-        chosen = held_out[split] if split in held_out else [file for file in files if file not in taken]
-        if not chosen:
-            raise UserError(f"{data_dir}: has too few images to set some aside for {split}; add more to each class")
-        splits[split] = Split(source, files, labels, _rows(data_dir, split, files, chosen))
-    return ImageFolder(names, splits, held_out)
+        chosen = held_out[split] if split in held_out else [file for file in sources[source] if file not in taken]
+        splits[split] = _labelled(data_dir, split, source, sources[source], names, chosen)
+        _tell_lacking_classes(data_dir, split, splits[split], names, is_learning=not classes)
+    if others:
+        logging.warning("%s: not read: %s", data_dir, told(others))
+    return ImageFolder(data_dir, names, splits, held_out, dict(others))
 
 
 def cut_by_class(files: Mapping[str, str], shares: Mapping[str, float], seed: int) -> dict[str, list[str]]:
@@ -134,9 +141,23 @@ def _draw(sources: Mapping[str, Mapping[str, str]], seed: int, folds: int | None
     return drawn | {"val": fold_by_class(rest, folds, fold, seed)}
 
 
-def _unlabelled(data_dir: Path, split: str) -> Split:
+def _labelled(
+    data_dir: Path, split: str, source: str, files: Mapping[str, str], names: Sequence[str], chosen: Sequence[str]
+) -> Split:
+    """The images `chosen` for a split among those of its source, with their classes as numbers."""
+    numbers = {name: number for number, name in enumerate(names)}
+    for file, name in files.items():
+        if name not in numbers:
+            raise UserError(f'{data_dir / file}: class "{name}" of {split} is not a class of the training images')
+    if not chosen:
+        raise UserError(f"{data_dir}: has too few images to set some aside for {split}; add more to each class")
+    labels = np.array([numbers[name] for name in files.values()], dtype=np.int64)
+    return Split(source, list(files), labels, _rows(data_dir, split, list(files), chosen))
+
+
+def _unlabelled(data_dir: Path, split: str, others: Counter[str]) -> Split:
     """The images of a folder that have no class."""
-    files = sorted(_images(data_dir, split)) if (data_dir / split).is_dir() else []
+    files = sorted(_images(data_dir, split, others)) if (data_dir / split).is_dir() else []
     if not files:
         raise UserError(f"{data_dir / split}: no folder with images; put those there that are to be predicted")
     return Split(split, files, None, np.arange(len(files)))
@@ -153,20 +174,21 @@ def _rows(data_dir: Path, split: str, files: Sequence[str], chosen: Sequence[str
     return np.array([positions[file] for file in chosen], dtype=np.int64)
 
 
-def _read_layout(data_dir: Path) -> dict[str, dict[str, str]]:
-    """The images of each source as `{file: class}`, or those of a flat folder under "all"."""
+def _read_layout(data_dir: Path, others: Counter[str]) -> dict[str, dict[str, str]]:
+    """The images of each source as `{file: class}`, or those of a flat folder under "all"; what else lies among them
+    is counted in `others`."""
     if not data_dir.is_dir():
         raise UserError(f'{data_dir}: no such data folder; set "data_dir" or --data_dir to the one with your images')
     folders = [entry.name for entry in _entries(data_dir) if entry.is_dir()]
     if signs := [name for name in folders if name.endswith(SIGNS) and name.lower().removesuffix(SIGNS) in SPLITS]:
-        named = {name: _signs(data_dir, name) for name in signs}
+        named = {name: _signs(data_dir, name, others) for name in signs}
     elif nested := [name for name in folders if name.lower() in SPLITS and _has_folders(data_dir / name)]:
-        named = {name: _classes(data_dir, name) for name in nested}
+        named = {name: _classes(data_dir, name, others) for name in nested}
     elif classes := [name for name in folders if name.lower() not in SPLITS]:
         _refuse_split_among_classes(data_dir, folders, classes[0])
-        return {"all": _classes(data_dir, "")}
+        return {"all": _classes(data_dir, "", others)}
     else:
-        what = "holds images without class folders" if any(_images(data_dir, "")) else "holds no images"
+        what = "holds images without class folders" if any(_images(data_dir, "", others)) else "holds no images"
         raise UserError(f"{data_dir}: {what}; {LAYOUTS}")
     sources: dict[str, dict[str, str]] = {}
     for name, files in named.items():
@@ -188,22 +210,28 @@ def _refuse_split_among_classes(data_dir: Path, folders: Sequence[str], name: st
             )
 
 
-def _classes(data_dir: Path, folder: str) -> dict[str, str]:
+def _classes(data_dir: Path, folder: str, others: Counter[str]) -> dict[str, str]:
     """The images under `folder`, each subfolder a class."""
     found = {}
     for entry in _entries(data_dir / folder):
-        if entry.is_dir():
-            files = sorted(_images(data_dir, f"{folder}/{entry.name}" if folder else entry.name))
-            if not files:
-                raise UserError(f"{data_dir / folder / entry.name}: class folder without images; fill or remove it")
-            found.update(dict.fromkeys(files, entry.name))
+        path = f"{folder}/{entry.name}" if folder else entry.name
+        if not entry.is_dir():
+            others.update([f"{extension(path)} beside the class folders"] if extension(path) in EXTENSIONS else [])
+            continue
+        there = Counter[str]()
+        files = sorted(_images(data_dir, path, there))
+        if not files and SPLITS.get(folder.lower(), "train") == "train":
+            only = f", only {told(there)}" if there else ""
+            raise UserError(f"{data_dir / path}: class folder without images{only}; fill or remove it")
+        found.update(dict.fromkeys(files, entry.name))
+        others.update(there)
     return dict(sorted(found.items()))
 
 
-def _signs(data_dir: Path, folder: str) -> dict[str, str]:
+def _signs(data_dir: Path, folder: str, others: Counter[str]) -> dict[str, str]:
     """The images in `folder`, each with its label before the first underscore of its name."""
     found = {}
-    for file in sorted(_images(data_dir, folder)):
+    for file in sorted(_images(data_dir, folder, others)):
         label, underscore, _ = file.rpartition("/")[2].partition("_")
         if not (label and underscore):
             raise UserError(f"{data_dir / file}: has no label; its name must begin with one, as in 3_{Path(file).name}")
@@ -213,14 +241,30 @@ def _signs(data_dir: Path, folder: str) -> dict[str, str]:
     return found
 
 
-def _images(data_dir: Path, folder: str) -> Iterator[str]:
-    """Every image under `folder`, at any depth, relative to `data_dir`."""
+def _images(data_dir: Path, folder: str, others: Counter[str]) -> Iterator[str]:
+    """Every image under `folder`, at any depth, relative to `data_dir`; other files are counted in `others`."""
     for entry in _entries(data_dir / folder):
         path = f"{folder}/{entry.name}" if folder else entry.name
         if entry.is_dir():
-            yield from _images(data_dir, path)
-        elif os.path.splitext(entry.name)[1].lower() in EXTENSIONS:
+            yield from _images(data_dir, path, others)
+        elif extension(path) in EXTENSIONS:
             yield path
+        else:
+            others[extension(path) or "without extension"] += 1
+
+
+def extension(path: str) -> str:
+    """`.jpg` for `cat/Photo.JPG`."""
+    return os.path.splitext(path)[1].lower()
+
+
+def told(counts: Counter[str]) -> str:
+    """Files by extension, the commonest first.
+
+    >>> told(Counter({".txt": 1, ".heic": 12}))
+    '.heic 12, .txt 1'
+    """
+    return ", ".join(f"{kind} {counts[kind]}" for kind in sorted(counts, key=lambda kind: (-counts[kind], kind)))
 
 
 def _entries(folder: Path) -> list[os.DirEntry[str]]:
@@ -251,15 +295,15 @@ def _is_number(name: str) -> bool:
     return name.isascii() and name.isdigit()
 
 
-def _check_classes(data_dir: Path, split: str, files: Mapping[str, str], names: Sequence[str]) -> None:
-    """Refuse a class that training does not know, and the lack of one that it knows."""
-    found = set(files.values())
-    if unknown := sorted(found - set(names)):
-        file = next(file for file in files if files[file] == unknown[0])
-        raise UserError(f'{data_dir / file}: class "{unknown[0]}" of {split} is not a class of the training images')
-    lacking = [name for name in names if name not in found]
-    if lacking:
-        raise UserError(f'{data_dir}: {split} has no images of class "{lacking[0]}"{and_others(lacking)}; add some')
+def _tell_lacking_classes(data_dir: Path, split: str, found: Split, names: Sequence[str], is_learning: bool) -> None:
+    """Warn of classes that a split has no image of; where they are to be learned from it, it is an error."""
+    lacking = [name for name, count in zip(names, found.class_counts(len(names)), strict=True) if count == 0]
+    if not lacking:
+        return
+    what = f'{data_dir}: {split} has no images of class "{lacking[0]}"{and_others(lacking)}'
+    if split == "train" and is_learning:
+        raise UserError(f"{what}; add some")
+    logging.warning("%s: its scores are over the other classes", what)
 
 
 def and_others(items: Sequence[str]) -> str:

@@ -41,8 +41,8 @@ def read(data_dir: Path, split: str) -> tuple[Tensor, Tensor, list[str]]:
     """All images of `train` or `test`, uint8 (N, 3, 32, 32), with their labels (N,) and the names of the classes."""
     if (data_dir / "train").is_dir():  # of folders, one for each class
         folder = find_images(data_dir, [split], seed=0)
-        source, files, labels, _ = folder.splits[split]
-        return torch.from_numpy(read_images(data_dir, files, source, 32, 3)), torch.from_numpy(labels), folder.classes
+        images, labels = read_images(folder, 32, channels=3)[split], folder.splits[split].labels
+        return torch.from_numpy(images), torch.from_numpy(labels), folder.classes
     from torchvision.datasets import CIFAR10
 
     with download_errors_explained(f"{data_dir}: CIFAR-10", "or set data_dir to a folder with train/<class>/*.png"):

@@ -16,11 +16,11 @@ def fetch_dataloader(types: Sequence[str], data_dir: str | Path, params: Params)
     folder = find_images(Path(data_dir), types, params.seed, getattr(params, "classes", None))
     params.classes = folder.classes
     variations = {"flip": params.flip, "shift": params.shift, "rotate": params.rotate, "scale": params.scale}
+    images = read_images(folder, SIZE, channels=3)
     batches = {}
     for name, split in folder.splits.items():
         varied = training and name == "train"
-        pixels = read_images(Path(data_dir), split.files, split.source, SIZE, channels=3)
-        arrays = (pixels,) if split.labels is None else (pixels, split.labels)  # no labels: photographs to predict
+        arrays = (images[name],) if split.labels is None else (images[name], split.labels)  # no labels: to predict
         batches[name] = TensorBatches(
             *arrays,
             rows=split.rows,

@@ -17,11 +17,11 @@ def fetch_dataloader(types: Sequence[str], data_dir: str | Path, params: Params)
     classes, drawn = getattr(params, "classes", None), getattr(params, "split", None)
     folder = find_images(Path(data_dir), types, SPLIT_SEED, classes, drawn)
     params.classes, params.split = folder.classes, folder.drawn
+    images = read_images(folder, params.image_size, channels=3)
     batches = {}
     for name, split in folder.splits.items():
         varied = training and name == "train"
-        pixels = read_images(Path(data_dir), split.files, split.source, params.image_size, channels=3)
-        arrays = (pixels,) if split.labels is None else (pixels, split.labels)  # no labels: photographs to predict
+        arrays = (images[name],) if split.labels is None else (images[name], split.labels)  # no labels: to predict
         batches[name] = TensorBatches(
             *arrays,
             rows=split.rows,

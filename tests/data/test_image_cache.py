@@ -10,11 +10,10 @@ import pytest
 from PIL import Image
 
 from engine.data import image_cache
-from engine.data.image_cache import decode, read_headers, read_images
+from engine.data.image_folder import ImageFolder, Split
 from engine.errors import UserError
 
 REPOSITORY = Path(__file__).parents[2]
-ORIENTATION = 0x0112
 
 
 def save(path, pixels, **options):
@@ -31,77 +30,22 @@ def files(tmp_path):
     return [f"cat/{number:02}.png" for number in range(20)]
 
 
+def folder_of(data_dir, **sources):
+    """A data set of one class, each split with its files."""
+    splits = {
+        split: Split(split, list(files), np.zeros(len(files), int), np.arange(len(files)))
+        for split, files in sources.items()
+    }
+    return ImageFolder(data_dir, ["cat"], splits, {}, {})
+
+
+def read_images(data_dir, files, split, size, channels, **options):
+    """The images of one split."""
+    return image_cache.read_images(folder_of(data_dir, **{split: files}), size, channels, **options)[split]
+
+
 def caches(folder):
     return sorted(path.name for path in (folder / ".cache").glob("*.npy"))
-
-
-class TestDecoding:
-    def test_pixels_of_the_right_size_are_taken_as_they_are(self, tmp_path):
-        pixels = np.random.default_rng(0).integers(0, 256, (8, 8, 3), np.uint8)
-        assert np.array_equal(decode(save(tmp_path / "a.png", pixels), 8, 3), pixels.transpose(2, 0, 1))
-
-    def test_the_centre_is_cropped_and_scaled(self, tmp_path):
-        pixels = np.zeros((40, 100), np.uint8)
-        pixels[:, 30:70] = 200
-        assert decode(save(tmp_path / "a.png", pixels), 10, 1).min() > 180
-
-    def test_a_small_image_is_enlarged(self, tmp_path):
-        assert decode(save(tmp_path / "a.png", np.full((3, 5), 7, np.uint8)), 16, 1).shape == (1, 16, 16)
-
-    @pytest.mark.parametrize("extension", ["jpg", "webp", "png", "bmp"])
-    def test_every_format_becomes_colour_or_grey(self, tmp_path, extension):
-        path = save(tmp_path / f"a.{extension}", np.full((32, 32, 3), (200, 40, 40), np.uint8))
-        assert np.abs(decode(path, 8, 3).mean(axis=(1, 2)) - [200, 40, 40]).max() < 8
-        assert abs(decode(path, 8, 1).mean() - 88) < 8  # 0.299 R + 0.587 G + 0.114 B
-
-    def test_a_photograph_is_turned_upright(self, tmp_path):
-        pixels = np.zeros((40, 40), np.uint8)
-        pixels[:20] = 250  # bright above; the camera was held so that this is to be turned by 90 degrees clockwise
-        exif = Image.Exif()
-        exif[ORIENTATION] = 6
-        upright = decode(save(tmp_path / "a.jpg", pixels, exif=exif), 8, 1)[0]
-        assert upright[:, 5:].min() > 200
-        assert upright[:, :3].max() < 50
-
-    @pytest.mark.skipif(sys.platform != "linux", reason="memory is measured as Linux counts it")
-    def test_a_large_photograph_is_not_decoded_in_full(self, tmp_path):
-        path = save(tmp_path / "a.jpg", np.full((4000, 4000, 3), 90, np.uint8))  # 48 MB in full
-        code = (
-            "from pathlib import Path; from engine.data.image_cache import decode\n"
-            "peak = lambda: int(Path('/proc/self/status').read_text().split('VmHWM:')[1].split()[0]) / 1000\n"
-            f"before = peak(); print(decode(Path({str(path)!r}), 64, 3).mean(), peak() - before)"
-        )
-        done = subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY, capture_output=True, text=True, check=True)
-        mean, megabytes = map(float, done.stdout.split())
-        assert abs(mean - 90) < 3
-        assert megabytes < 20
-
-    def test_16_bits_are_scaled_and_not_clipped(self, tmp_path):
-        ramp = np.linspace(0, 65535, 64).astype(np.uint16).reshape(8, 8)
-        decoded = decode(save(tmp_path / "a.png", ramp), 8, 1)[0]
-        assert np.abs(decoded.astype(float) - ramp / 257).max() <= 0.5
-
-    def test_what_is_transparent_is_white(self, tmp_path):
-        pixels = np.zeros((8, 8, 4), np.uint8)
-        pixels[:, 4:, 3] = 255
-        decoded = decode(save(tmp_path / "a.png", pixels), 8, 3)
-        assert decoded[:, :, :4].min() == 255
-        assert decoded[:, :, 4:].max() == 0
-
-    def test_palettes_are_looked_up(self, tmp_path):
-        image = Image.new("P", (8, 8), 1)
-        image.putpalette([0, 0, 0, 10, 200, 30])
-        image.save(tmp_path / "plain.png")
-        assert decode(tmp_path / "plain.png", 8, 3)[:, 0, 0].tolist() == [10, 200, 30]
-        image.save(tmp_path / "transparent.png", transparency=1)
-        assert decode(tmp_path / "transparent.png", 8, 3)[:, 0, 0].tolist() == [255, 255, 255]
-
-    def test_headers_tell_shorter_side_and_channels(self, tmp_path):
-        save(tmp_path / "grey.png", np.zeros((30, 20), np.uint8))
-        save(tmp_path / "deep.png", np.zeros((9, 9), np.uint16))
-        save(tmp_path / "colour.jpg", np.zeros((10, 20, 3), np.uint8))
-        headers = read_headers(tmp_path, ["grey.png", "deep.png", "colour.jpg"], "all")
-        assert headers.tolist() == [[20, 1], [9, 1], [10, 3]]
 
 
 class TestCache:
@@ -112,7 +56,7 @@ class TestCache:
 
     def test_it_is_built_once_and_mapped(self, tmp_path, files, monkeypatch):
         first = read_images(tmp_path, files, "all", 6, 1)
-        monkeypatch.setattr(image_cache, "decode", None)  # decoding again would fail
+        monkeypatch.setattr(image_cache, "read_all", None)  # decoding again would fail
         for lock in (tmp_path / ".cache").glob(".*.lock"):
             lock.unlink()
         second = read_images(tmp_path, files, "all", 6, 1)
@@ -139,6 +83,23 @@ class TestCache:
         for source, size, channels in (("all", 6, 1), ("all", 6, 3), ("all", 8, 1), ("val", 6, 1)):
             assert read_images(tmp_path, files, source, size, channels).shape == (20, channels, size, size)
         assert len(caches(tmp_path)) == 4
+
+    def test_splits_of_one_source_share_an_array_and_others_do_not(self, tmp_path, files):
+        folder = folder_of(tmp_path, train=files[:10], test=files[10:])
+        train = folder.splits["train"]
+        folder.splits["val"] = Split("train", train.files, train.labels, train.rows[:3])
+        images = image_cache.read_images(folder, 6, 1)
+        assert images["train"] is images["val"]
+        assert images["test"][0].max() == 100
+        assert image_cache.read_headers(folder, "val").tolist() == [[6, 6, 1]] * 3
+
+    def test_each_way_to_become_square_has_its_own_cache(self, tmp_path):
+        save(tmp_path / "cat/a.png", np.full((4, 8), 200, np.uint8))
+        means = [
+            read_images(tmp_path, ["cat/a.png"], "all", 8, 1, fit=fit).mean() for fit in ("crop", "pad", "squeeze")
+        ]
+        assert means == [200, 100, 200]
+        assert len(caches(tmp_path)) == 3
 
     def test_a_cache_cut_short_by_a_crash_is_built_again(self, tmp_path, files):
         read_images(tmp_path, files, "all", 6, 1)
@@ -170,7 +131,7 @@ class TestCache:
 
     def test_two_processes_build_it_at_once_and_one_does_the_work(self, tmp_path, files):
         code = (
-            "import logging, sys; from pathlib import Path; from engine.data.image_cache import read_images;"
+            "import logging, sys; from pathlib import Path; from tests.data.test_image_cache import read_images;"
             "logging.basicConfig(level=logging.INFO, stream=sys.stdout, format='%(message)s');"
             f"images = read_images(Path({str(tmp_path)!r}), {files!r}, 'all', 600, 3);"
             "print('last', images[-1].min(), images[-1].max())"
@@ -200,10 +161,34 @@ class TestErrors:
         path.write_bytes(content[damage])
         self.refused(tmp_path, files, r"cat/03.png: not a readable image \(.+\); replace or delete it$")
 
-    def test_the_others_are_counted(self, tmp_path, files):
-        for name in files[4:7]:
+    def test_all_that_are_damaged_are_told_at_once(self, tmp_path, files, caplog):
+        """In headers and in contents, in all splits asked for; those of the others are not looked at."""
+        noise = np.random.default_rng(0).integers(0, 256, (99, 99), np.uint8)
+        for name in files[:12]:
             (tmp_path / name).write_bytes(b"")
-        self.refused(tmp_path, files, r"cat/04.png: not a readable image .* \(and 2 others\)$")
+        truncated = save(tmp_path / files[13], noise)
+        truncated.write_bytes(truncated.read_bytes()[:-3000])
+        (tmp_path / files[15]).unlink()
+        (tmp_path / files[15]).symlink_to(tmp_path / "gone.png")
+        (tmp_path / files[19]).write_bytes(b"")
+        folder = folder_of(tmp_path, train=files[:10], val=files[10:19])
+        listed = tmp_path / ".cache" / "damaged.txt"
+        for read in (lambda: image_cache.read_headers(folder, "train"), lambda: image_cache.read_images(folder, 6, 1)):
+            caplog.clear()
+            with pytest.raises(UserError) as error:
+                read()
+            assert str(error.value).startswith(f"{tmp_path}: 14 of 19 images cannot be read, listed in {listed}; ")
+            bad = [*files[:12], files[13], files[15]]
+            assert listed.read_text().splitlines() == [str(tmp_path / name) for name in bad]
+            assert [record.getMessage().partition(": ")[0] for record in caplog.records] == [
+                *(str(tmp_path / name) for name in files[:10]),
+                "...",
+            ]
+        command = str(error.value).partition("delete them: ")[2]
+        subprocess.run(command, shell=True, check=True)
+        assert len(image_cache.read_images(folder_of(tmp_path, train=[files[12]], val=files[16:19]), 6, 1)["val"]) == 3
+        assert not any((tmp_path / name).is_file() for name in bad)
+        assert not listed.exists()  # when all is well again
 
     @pytest.mark.parametrize("times", [1.5, 3])
     def test_a_decompression_bomb(self, tmp_path, files, times, monkeypatch):
@@ -218,7 +203,7 @@ class TestErrors:
     def test_a_link_that_leads_nowhere(self, tmp_path, files):
         (tmp_path / "cat/00.png").unlink()
         (tmp_path / "cat/00.png").symlink_to(tmp_path / "gone.png")
-        self.refused(tmp_path, files, "cat/00.png: cannot be read")
+        self.refused(tmp_path, files, r"cat/00.png: not a readable image \(No such file or directory\)")
 
     def test_a_disk_that_is_too_small(self, tmp_path, files):
         with pytest.raises(UserError, match=r"\.cache: the image cache needs .* GB and .* GB are free"):
@@ -228,7 +213,8 @@ class TestErrors:
     def test_a_disk_that_becomes_full(self, tmp_path, files):
         code = (
             "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))\n"
-            "from pathlib import Path; from engine.errors import run; from engine.data.image_cache import read_images\n"
+            "from pathlib import Path; from engine.errors import run\n"
+            "from tests.data.test_image_cache import read_images\n"
             f"run(lambda: read_images(Path({str(tmp_path)!r}), {files!r}, 'all', 200, 3))"
         )
         ended = subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY, capture_output=True, text=True)

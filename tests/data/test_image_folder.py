@@ -67,14 +67,39 @@ class TestSplitFolders:
         with pytest.raises(UserError, match=r"has no test images; put them into .*test/<class>/"):
             find_images(tmp_path, ["test"], seed=1)
 
-    def test_only_what_is_an_image_counts(self, split_folder):
-        extra = ("a.JPG", "b.jpeg", "c.WebP", "d.bmp", "deeper/with space.PNG")
-        ignored = (".DS_Store", "._a.jpg", "notes.txt", "Thumbs.db", ".hidden/a.png")
+    def test_only_what_is_an_image_counts_and_the_rest_is_told(self, split_folder, caplog):
+        extra = ("a.JPG", "b.jpeg", "c.WebP", "d.bmp", "e.tif", "f.TIFF", "g.pgm", "h.gif", "i.jfif", "deeper/a b.PNG")
+        ignored = (".DS_Store", "._a.jpg", "notes.txt", "photo.heic", "README", "two.HEIC", ".hidden/a.png")
         write(split_folder / "test" / "cat", *extra, *ignored)
-        write(split_folder, ".cache/train/cat/a.png", "__MACOSX/train/a.png")
+        write(split_folder, ".cache/train/cat/a.png", "__MACOSX/train/a.png", "train/stray.png")
         found = find_images(split_folder, ["test"], seed=1)
         assert found.splits["test"].class_counts(2) == [3 + len(extra), 4]
-        assert "test/cat/deeper/with space.PNG" in found.splits["test"].names
+        assert "test/cat/deeper/a b.PNG" in found.splits["test"].names
+        assert found.not_read == {".heic": 2, ".png beside the class folders": 1, ".txt": 1, "without extension": 1}
+        assert caplog.messages == [
+            f"{split_folder}: not read: .heic 2, .png beside the class folders 1, .txt 1, without extension 1"
+        ]
+
+    def test_a_class_that_val_or_test_lacks_is_a_warning(self, tmp_path, caplog):
+        """Rare classes are real; the same holds for a split that is drawn."""
+        write_classes(tmp_path / "made" / "train", {"cat": 5, "dog": 5, "eel": 5})
+        write_classes(tmp_path / "made" / "val", {"cat": 2, "dog": 0})
+        (tmp_path / "made" / "val" / "dog").mkdir()
+        write_classes(tmp_path / "drawn", {"cat": 20, "dog": 1, "eel": 1})
+        for folder in (tmp_path / "made", tmp_path / "drawn"):
+            caplog.clear()
+            found = find_images(folder, ["train", "val"], seed=1)
+            assert found.splits["val"].class_counts(3)[1:] == [0, 0]
+            assert min(found.splits["train"].class_counts(3)) > 0
+            assert caplog.messages == [
+                f'{folder}: val has no images of class "dog" (and 1 other): its scores are over the other classes'
+            ]
+
+    def test_a_class_that_train_lacks_is_an_error(self, tmp_path):
+        write_classes(tmp_path, {"cat": 20, "dog": 20, "eel": 1})
+        with pytest.raises(UserError, match='train has no images of class "eel"; add some'):
+            for fold in range(2):  # in one of them, val has the only one
+                find_images(tmp_path, ["train", "val"], seed=1, folds=2, fold=fold)
 
     def test_classes_that_are_numbers_are_in_their_order(self, tmp_path):
         write_classes(tmp_path, dict.fromkeys(("10", "9", "1", "b", "a"), 8))
@@ -176,7 +201,8 @@ class TestErrors:
             (("train/a.png", "test/b.png"), "holds images without class folders"),
             (("cat/a.png",), 'all training images are of one class, "cat"'),
             (("cat/a.png", "dog/notes.txt"), "dog: class folder without images"),
-            (("train/cat/a.png", "train/dog/a.png", "val/cat/a.png"), 'val has no images of class "dog"'),
+            (("cat/a.png", "dog/a.heic", "dog/b.HEIC", "dog/notes.txt"), r"without images, only .heic 2, .txt 1; fill"),
+            (("train/cat/a.png", "train/dog/a.png", "val/cat/notes.txt"), "has no val images; put them into"),
             (
                 ("train/cat/a.png", "train/dog/a.png", "val/cat/a.png", "val/dog/a.png", "val/cow/a.png"),
                 'cow/a.png: class "cow" of val is not a class of the training images',
