@@ -13,7 +13,7 @@ from typing import Any
 
 from engine.comparison import choose_entries, group_entries
 from engine.errors import UserError, command, run
-from engine.experiment import Entry, Evaluation, StopRequest, plan_evaluation
+from engine.experiment import Entry, Evaluation, StopRequest, code_now, plan_evaluation
 from engine.hyperparameters import Params
 
 
@@ -119,7 +119,14 @@ def evaluate_experiment(plan: Evaluation) -> dict[str, float]:
         logging.info(f"{params.data_dir} are other data than this run's: the scores do not count as its own")
 
     task = training.load_task(params.task, params)
+    edited = experiment.edited_code(code_now(params.task))
+    if edited:
+        logging.warning(
+            f"The code was edited since this run was trained: {', '.join(edited)}; it is scored as it is now"
+        )
     batches = training.fetch_batches(task, [plan.split], params, device)[plan.split]
+    if not plan.is_on_other_data:
+        training.check_examples(checkpoint.get("learned", {}), {plan.split: batches})
     if isinstance(batches, TensorBatches):
         batches.shuffle = False  # the order of its names
     model = device.place(task.Net(params))
@@ -131,7 +138,7 @@ def evaluate_experiment(plan: Evaluation) -> dict[str, float]:
         scores = evaluate(model, SamePass(batches, params.seed, plan.split), task, params, device, predictions)
     predictions.finish()
     logging.info(f"- {plan.split}: {score_line(scores) or 'no labels, only predictions'}")
-    experiment.record_evaluation(plan.split, plan.tag, {**plan.look, "scores": scores})
+    experiment.record_evaluation(plan.split, plan.tag, {**plan.look, "edited": edited, "scores": scores})
     predictions.write(experiment.file(f"predictions_{plan.name}.csv"))
     if scores and task.report is not None:
         task.report(predictions, experiment.folder)

@@ -139,6 +139,8 @@ def run_experiment(plan: Plan, stop: StopRequest, on_epoch: Hook | None) -> None
     if params.deterministic:
         use_deterministic_operations()
     logging.info(f"Training {experiment.folder} on {device}")
+    for warning in plan.warnings:
+        logging.warning(warning)
 
     task = training.load_task(params.task, params)
     loaders = training.fetch_batches(task, ["train", "val"], params, device)
@@ -147,8 +149,10 @@ def run_experiment(plan: Plan, stop: StopRequest, on_epoch: Hook | None) -> None
     val_batches = SamePass(loaders["val"], params.seed, "val")
     steps_per_epoch = math.ceil(len(feed) / params.accumulate)  # the last one may be of fewer batches
     state = make_state(task, params, device, steps_per_epoch, plan.weights)
+    state.learned |= training.split_fingerprints(loaders)
     if plan.goes_on:
         path, checkpoint = training.last_checkpoint(experiment.folder)
+        training.check_examples(checkpoint["learned"], loaders)
         state.restore(checkpoint, path)
         experiment.cut_history(state.epoch)
         logging.info(f"Going on after epoch {state.epoch}, batch {state.scores.batches}")

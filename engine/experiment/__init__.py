@@ -4,12 +4,14 @@ Paths, JSON and signals enter, never a tensor: nothing here imports torch, so wh
 Stands on the ground alone.
 """
 
+from engine.experiment.data_files import as_listed, fingerprint_of, list_files
+from engine.experiment.data_files import describe as describe_data
 from engine.experiment.declarations import Declarations, read_declarations
 from engine.experiment.entries import AXES, LARGEST, Entry, read_entries, read_entry
 from engine.experiment.folder import Experiment
 from engine.experiment.monitor import choose_monitor, merit, recorded_monitor, usual_mode
 from engine.experiment.plan import Evaluation, Plan, farewell, held, plan_evaluation, plan_training
-from engine.experiment.provenance import describe_data, package_versions, provenance_of
+from engine.experiment.provenance import code_now, package_versions, provenance_of
 from engine.experiment.records import (
     latest_record,
     read_object,
@@ -33,12 +35,16 @@ __all__ = [
     "StopRequest",
     "Stopped",
     "alone",
+    "as_listed",
     "choose_monitor",
     "code_difference",
+    "code_now",
     "describe_data",
     "farewell",
+    "fingerprint_of",
     "held",
     "latest_record",
+    "list_files",
     "merit",
     "package_versions",
     "plan_evaluation",

@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from engine.errors import UserError
 from engine.experiment.monitor import recorded_monitor
 from engine.experiment.records import (
     experiment_folders,
@@ -137,7 +136,7 @@ def _state(status: Values, folder: Path, remarks: list[str]) -> str | None:
         return state if isinstance(state, str) else None
     try:
         return Status(folder).shown()
-    except (UserError, OSError, LookupError, TypeError):
+    except OSError:
         remarks.append("status.json says running; whether it does cannot be told")
         return "running"
 

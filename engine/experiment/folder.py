@@ -8,7 +8,8 @@ import time
 from pathlib import Path
 
 from engine.errors import UserError
-from engine.experiment.records import latest_record
+from engine.experiment.data_files import DataFile, read_listed
+from engine.experiment.records import latest_record, read_object
 from engine.experiment.status import Status
 from engine.files import read_json, replacing, without_nan, write_json
 from engine.hyperparameters import AS_IT_IS_NOW, MAY_CHANGE, Params, Values, load_params
@@ -48,6 +49,11 @@ class Experiment:
         given = self.latest_record().get("given", {})
         return load_params(self.file("params.json"), {**read_json(self.file("params.json")), **given})
 
+    def edited_code(self, code: dict[str, str]) -> list[str]:
+        """The files of the task's code that are others than when the run was last begun or gone on with."""
+        before = self.latest_record().get("code", code)
+        return sorted(file for file in before.keys() | code.keys() if before.get(file) != code.get(file))
+
     def warn_of_edits(self) -> None:
         """Warn, where a run is evaluated, of values in params.json that it was not trained with."""
         recorded, there = self.latest_record().get("params", {}), load_params(self.file("params.json")).effective()
@@ -73,9 +79,7 @@ class Experiment:
     def warn_of_changes(self, record: Values) -> None:
         """Warn, where a run goes on, of code that was edited and of a machine on which the last bits may differ."""
         first = self.run()
-        code, code_now = self.latest_record().get("code", {}), record["code"]
-        edited = sorted(file for file in code.keys() | code_now.keys() if code.get(file) != code_now.get(file))
-        if edited:
+        if edited := self.edited_code(record["code"]):
             logging.warning(f"Changed since this run began: {', '.join(edited)}; it goes on with the code as it is now")
         other = [key for key in ("versions", "device", "system") if first.get(key) != record[key]]
         if other:
@@ -108,7 +112,11 @@ class Experiment:
         """What is on record of the latest time that the run was begun or gone on with, or nothing."""
         return latest_record(self.run())
 
-    def begin(self, record: Values, learned: Values) -> None:
+    def listed_data(self) -> dict[str, DataFile]:
+        """The files of the data that the run began with, where they are not too many."""
+        return read_listed(self.file("data_files.json"))
+
+    def begin(self, record: Values, learned: Values, listed_data: Values) -> None:
         """Record where the results come from, a continuation beside the first, and what was learned from the data."""
         if self.stage == "begun":
             self.warn_of_changes(record)
@@ -116,6 +124,8 @@ class Experiment:
             record = {**first, "continued": [*first.get("continued", []), record]}
         else:
             self.cut_history(0)
+            if listed_data:
+                write_json(self.file("data_files.json"), listed_data)
         write_json(self.file("run.json"), record)
         write_json(self.file("data.json"), learned)
         self.status.write("running", reason=None)
@@ -139,6 +149,14 @@ class Experiment:
             with replacing(self.file("metrics.jsonl")) as file:
                 file.write("".join(lines).encode())
 
+    def check_there(self) -> None:
+        """Raise `UserError` if the folder has gone away under the run: nothing in it is to be made anew."""
+        if not self.file("run.json").is_file():
+            raise UserError(
+                f"{self.folder}: is gone, so nothing more can be saved; if it was only moved, the same command goes on "
+                "with --model_dir where it is now"
+            )
+
     def record_epoch(self, row: Values, scores: Values, is_best: bool) -> None:
         """Add the line of an epoch to `metrics.jsonl`, and keep its validation scores as the course named them."""
         with self.file("metrics.jsonl").open("a", encoding="utf-8") as file:
@@ -160,9 +178,4 @@ class Experiment:
     def best_scores(self) -> Values:
         """The validation scores of the best epoch, or nothing."""
         path = self.file("metrics_val_best_weights.json")
-        return read_json(path) if path.is_file() else {}
-
-    def test_scores(self) -> Values:
-        """The test scores of the best checkpoint, or nothing if nobody has looked yet."""
-        path = self.file("metrics_test_best.json")
-        return read_json(path) if path.is_file() else {}
+        return read_object(path, []) if path.is_file() else {}

@@ -4,7 +4,7 @@ import math
 import re
 from collections.abc import Collection, Iterable
 
-from engine.errors import UserError, did_you_mean
+from engine.errors import UserError, did_you_mean, nearest
 from engine.hyperparameters import Values
 
 KNOWN_MODES = {"accuracy": "max", "loss": "min"}  # of others, training wants to be told
@@ -26,10 +26,14 @@ def choose_monitor(monitor: str | None, mode: str | None, logged: Iterable[str])
     if monitor not in names:
         hint = did_you_mean(monitor, names)
         raise UserError(f'"monitor": "{monitor}" is not logged; logged are {", ".join(names)}{hint}')
-    mode = mode or KNOWN_MODES.get(monitor)
-    if mode is None:
+    check_monitor(monitor, mode)
+    return monitor, mode or KNOWN_MODES[monitor]
+
+
+def check_monitor(monitor: str | None, mode: str | None) -> None:
+    """Raise `UserError` for a score to watch whose mode is neither said nor known; a slip in its name comes later."""
+    if monitor and not mode and monitor not in KNOWN_MODES and not nearest(monitor, KNOWN_MODES):
         raise UserError(f'"monitor": "{monitor}" needs "mode": "max" or "min" beside it in params.json')
-    return monitor, mode
 
 
 def recorded_monitor(record: Values, params: Values, logged: Collection[str] = ()) -> tuple[str, str | None]:

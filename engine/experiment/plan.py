@@ -9,9 +9,10 @@ from pathlib import Path
 from shlex import quote
 
 from engine.errors import UserError, command, did_you_mean, slip
+from engine.experiment.data_files import Differences, differences, list_files
 from engine.experiment.declarations import read_declarations
 from engine.experiment.folder import Experiment
-from engine.experiment.provenance import data_changes, data_fingerprint
+from engine.experiment.monitor import check_monitor
 from engine.files import read_json
 from engine.hyperparameters import AS_IT_IS_NOW, KEYS, MAY_CHANGE, Params, Values, load_params, parse_setting
 from engine.wording import counted, score_line
@@ -28,6 +29,7 @@ class Plan:
     weights: Path | None = None  # to start from
     is_fresh: bool = False  # to begin again: what is there moves into .old as soon as the first step has worked
     to_write: Values | None = None  # what params.json is to hold, where it is derived from another experiment's
+    warnings: tuple[str, ...] = ()
 
     @property
     def is_finished(self) -> bool:
@@ -66,9 +68,10 @@ def plan_training(
     given = given | {key: value for key, value in now.items() if value is not None}
     values = to_write or read_json(experiment.file("params.json"))
     params = load_params(experiment.file("params.json"), {**values, **given})
+    check_monitor(params.monitor, params.mode)
     if not begins:
-        check_unchanged(experiment, params, given)
-        return Plan(experiment, params, stage, given)
+        warnings = check_unchanged(experiment, params, given)
+        return Plan(experiment, params, stage, given, warnings=tuple(warnings))
     weights = experiment.checkpoint(params.init_from) if params.init_from else None
     if weights is not None and fresh and weights.parent == experiment.folder:  # where they will be when all has moved
         given["init_from"] = (experiment.attic.relative_to(experiment.folder) / weights.name).as_posix()
@@ -85,19 +88,19 @@ def held(plan: Plan) -> Iterator[None]:
         yield
 
 
-def check_unchanged(experiment: Experiment, params: Params, given: Values) -> None:
-    """Refuse to go on with other hyperparameters or data than the run began with."""
+def check_unchanged(experiment: Experiment, params: Params, given: Values) -> list[str]:
+    """Refuse to go on with other hyperparameters or data than the run began with. Returns what is only to be told."""
     recorded = experiment.run()
     before, now = recorded.get("params", {}), params.effective()
     keys = sorted(key for key in before.keys() | now.keys() if before.get(key) != now.get(key))
     changes = [f"{key} {before.get(key)} -> {now.get(key)}" for key in keys if key not in MAY_CHANGE]
-    data, data_now = recorded.get("data"), data_fingerprint(Path(params.data_dir))
-    if data is not None and data_now is None:
+    if recorded.get("data") is not None and not Path(params.data_dir).exists():
         raise UserError(
             f"{params.data_dir}: the data of {experiment.folder} are not here; run from the project's folder, or say "
             "with --data_dir where they are"
         )
-    changes += data_changes(params.data_dir, data, data_now)
+    data = _data_differences(experiment, params.data_dir)
+    changes += data.refused
     if changes:
         folder = str(experiment.folder)
         told = ("--data_dir", given["data_dir"]) if "data_dir" in given else ()
@@ -106,6 +109,11 @@ def check_unchanged(experiment: Experiment, params: Params, given: Values) -> No
             f"Either start over:  {command('train', '--model_dir', folder, '--fresh', *told)}  "
             f"or make a new experiment:  {command('train', '--model_dir', f'{folder}_2', '--from', folder)}"
         )
+    return data.told
+
+
+def _data_differences(experiment: Experiment, data_dir: str) -> Differences:
+    return differences(experiment.run().get("data"), experiment.listed_data(), list_files(Path(data_dir)), data_dir)
 
 
 def farewell(plan: Plan) -> str:
@@ -115,8 +123,9 @@ def farewell(plan: Plan) -> str:
     longer = command(
         "train", "--model_dir", f"{folder}_longer", "--from", folder, "--set", f"num_epochs={2 * num_epochs}"
     )
+    best = f"best on val: {scores}" if scores else "none of which has a number for the score that decides"
     return (
-        f"{folder} is finished: {counted(status.get('epoch', 0), 'epoch')}, best on val: {scores}\n"
+        f"{folder} is finished: {counted(status.get('epoch', 0), 'epoch')}, {best}\n"
         f"Next: look at it     tensorboard --logdir {quote(folder)}\n"
         f"      test it        {command('evaluate', '--model_dir', folder)}\n"
         f"      train longer   {longer}"
@@ -190,7 +199,7 @@ def _written(experiment: Experiment, values: Values | None) -> Iterator[None]:
         yield
     except BaseException:
         if made and not experiment.file("run.json").is_file():
-            file.unlink()
+            file.unlink(missing_ok=True)
             if not there:
                 with contextlib.suppress(OSError):
                     experiment.folder.rmdir()
@@ -237,7 +246,7 @@ def plan_evaluation(
     checkpoint = experiment.checkpoint(restore_file)
     is_on_other_data = False
     if data_dir is not None and data_dir != recorded["data_dir"]:
-        is_on_other_data = bool(data_changes(data_dir, record.get("data"), data_fingerprint(Path(data_dir))))
+        is_on_other_data = bool(_data_differences(experiment, data_dir).refused)
     tag = _as_name(os.path.relpath(checkpoint, experiment.folder).removesuffix(".pth.tar"))
     if is_on_other_data:
         tag += f"_on_{_as_name(str(data_dir))}"

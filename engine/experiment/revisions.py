@@ -7,6 +7,7 @@ import subprocess
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 from engine.hyperparameters import Values
 
@@ -46,7 +47,7 @@ def code_difference(one: Values, other: Values) -> str:
         environment = _scratch_environment(scratch)
         trees = [tree for revision in revisions if (tree := _tree(revision, environment))]
         words = ["diff", "--no-color", "--no-ext-diff", *trees, "--", "*.py"]
-        found = _git(*words, environment=environment) if len(trees) == 2 else None
+        found = git(*words, environment=environment) if len(trees) == 2 else None
     if found:
         return found.rstrip("\n")
     return "\n".join([*_changed_files(one, other), *(_changed_lines(*revisions) if found is None else [])])
@@ -69,7 +70,7 @@ def _changed_lines(one: Revision, other: Revision) -> list[str]:
 
 def _scratch_environment(scratch: str) -> dict[str, str]:
     """Settings with which git reads the repository around the working folder, and writes into a scratch folder."""
-    objects = _git("rev-parse", "--git-path", "objects", environment={}) or ""
+    objects = git("rev-parse", "--git-path", "objects") or ""
     return {
         "GIT_INDEX_FILE": os.path.join(scratch, "index"),
         "GIT_OBJECT_DIRECTORY": scratch,
@@ -80,29 +81,33 @@ def _scratch_environment(scratch: str) -> dict[str, str]:
 def _tree(revision: Revision, environment: Mapping[str, str]) -> str | None:
     """The name of the tree that a run was made with; None if git cannot put it together."""
     is_hash = re.fullmatch("[0-9a-f]{7,64}", revision.commit)  # and no option of git
-    if not is_hash or _git("read-tree", revision.commit, environment=environment) is None:
+    if not is_hash or git("read-tree", revision.commit, environment=environment) is None:
         return None
-    if revision.patch and _git("apply", "--cached", environment=environment, given=revision.patch) is None:
+    if revision.patch and git("apply", "--cached", environment=environment, given=revision.patch) is None:
         return None
-    prefix = (_git("rev-parse", "--show-prefix", environment=environment) or "").strip()
+    prefix = (git("rev-parse", "--show-prefix", environment=environment) or "").strip()
     for name, text in revision.untracked.items():
-        blob = (_git("hash-object", "-w", "--stdin", environment=environment, given=str(text)) or "").strip()
-        _git("update-index", "--add", "--cacheinfo", f"100644,{blob},{prefix}{name}", environment=environment)
-    return (_git("write-tree", environment=environment) or "").strip() or None
+        blob = (git("hash-object", "-w", "--stdin", environment=environment, given=str(text)) or "").strip()
+        git("update-index", "--add", "--cacheinfo", f"100644,{blob},{prefix}{name}", environment=environment)
+    return (git("write-tree", environment=environment) or "").strip() or None
 
 
-def _git(*arguments: str, environment: Mapping[str, str], given: str | None = None) -> str | None:
-    """What git prints, or None where it fails or is not there."""
+def git(
+    *arguments: str, folder: Path | None = None, environment: Mapping[str, str] | None = None, given: str | None = None
+) -> str | None:
+    """What git prints, or None where it fails, is not there, or takes longer than anybody would wait."""
     try:
         done = subprocess.run(
             ["git", *arguments],
+            cwd=folder,
             input=given,
             capture_output=True,
             encoding="utf-8",
             errors="replace",
-            env={**os.environ, **environment},
+            env={**os.environ, **(environment or {})},
+            timeout=60,
             check=False,
         )
-    except OSError:
+    except (OSError, subprocess.TimeoutExpired):
         return None
     return done.stdout if done.returncode == 0 else None

@@ -10,12 +10,23 @@ from pathlib import Path
 from typing import Any
 
 from engine.errors import UserError
+from engine.experiment.records import read_object
 from engine.experiment.stopping import Pruned, Stopped
-from engine.files import read_json, write_json
+from engine.files import write_json
 from engine.hyperparameters import Values
 
 HEARTBEAT_SECONDS = 10
 LOST_SECONDS = 60  # without a heartbeat
+NUMBER = (int, float)
+KINDS: dict[str, Any] = {
+    "state": str,
+    "host": str,
+    "pid": int,
+    "updated": NUMBER,
+    "epoch": int,
+    "step": int,
+    "seconds": NUMBER,
+}
 
 
 class Occupied(UserError):
@@ -50,16 +61,17 @@ class Status:
         self._writing = threading.Lock()
 
     def read(self) -> Values:
-        """What `status.json` says, or nothing if there never was a run."""
-        return read_json(self.path) if self.path.is_file() else {}
+        """What `status.json` says, or nothing if there never was a run; what is damaged or half written is left out."""
+        said = read_object(self.path, []) if self.path.is_file() else {}
+        return {key: value for key, value in said.items() if key not in KINDS or isinstance(value, KINDS[key])}
 
     def shown(self) -> str | None:
         """The state as it is to be shown: `interrupted` or `lost` where it says running and nobody is."""
         status = self.read()
         if status.get("state") != "running":
             return status.get("state")
-        if status["host"] != platform.node():
-            return "lost" if time.time() - status["updated"] > LOST_SECONDS else "running"
+        if status.get("host") != platform.node():
+            return "running" if _is_fresh(status) else "lost"
         return "running" if self._is_locked() else "interrupted"
 
     def _is_locked(self) -> bool:
@@ -74,7 +86,9 @@ class Status:
             return True
 
     def write(self, state: str, **facts: Any) -> None:
-        """Say what state the run is in and how far it is; facts said before stay."""
+        """Say what state the run is in and how far it is; facts said before stay. A folder that is gone stays so."""
+        if not self.folder.is_dir():
+            return
         who = {"host": platform.node(), "pid": os.getpid(), "job_id": os.environ.get("SLURM_JOB_ID")}
         with self._writing:
             self._facts = {**(self._facts or self.read()), "state": state, **facts, "updated": time.time(), **who}
@@ -104,7 +118,8 @@ class Status:
         from filelock import FileLock, Timeout
 
         status = self.read()
-        who = f"process {status['pid']} on {status['host']}" if "pid" in status else "another process"
+        known = "pid" in status and "host" in status
+        who = f"process {status['pid']} on {status['host']}" if known else "another process"
         occupied = Occupied(f"{self.folder} is being trained by {who}; wait for it, or stop it first")
         if self._is_alive_elsewhere(status):
             raise occupied
@@ -126,7 +141,7 @@ class Status:
     def _is_alive_elsewhere(self, status: Values) -> bool:
         """For disks where locks do not reach other computers: whether one of those was heard of lately."""
         elsewhere = status.get("host") != platform.node()
-        return status.get("state") == "running" and elsewhere and time.time() - status["updated"] < LOST_SECONDS
+        return status.get("state") == "running" and elsewhere and _is_fresh(status)
 
     @contextmanager
     def _outcome(self) -> Iterator[None]:
@@ -154,3 +169,8 @@ class Status:
         finally:
             ended.set()
             thread.join()
+
+
+def _is_fresh(status: Values) -> bool:
+    """Whether a run was heard of lately."""
+    return status.get("updated", 0) > time.time() - LOST_SECONDS

@@ -28,7 +28,15 @@ from engine.training.optimization import (
 )
 from engine.training.predictions import Predictions, default_predict
 from engine.training.state import State
-from engine.training.task import Task, fetch_batches, import_anew, learned_values, load_task
+from engine.training.task import (
+    Task,
+    check_examples,
+    fetch_batches,
+    import_anew,
+    learned_values,
+    load_task,
+    split_fingerprints,
+)
 from engine.training.tracking import TerminalLog, progress_bar, release_log, set_logger
 
 __all__ = [
@@ -46,6 +54,7 @@ __all__ = [
     "Watch",
     "average_of",
     "batch_errors_explained",
+    "check_examples",
     "choose_device",
     "clip_gradients",
     "default_predict",
@@ -69,6 +78,7 @@ __all__ = [
     "release_log",
     "set_logger",
     "set_training_mode",
+    "split_fingerprints",
     "torch_errors_explained",
     "write_checkpoint",
 ]

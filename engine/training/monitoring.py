@@ -9,7 +9,16 @@ from pathlib import Path
 from torch.optim import Optimizer
 
 from engine.errors import UserError
-from engine.experiment import Plan, Stopped, StopRequest, choose_monitor, provenance_of
+from engine.experiment import (
+    Plan,
+    Stopped,
+    StopRequest,
+    as_listed,
+    choose_monitor,
+    fingerprint_of,
+    list_files,
+    provenance_of,
+)
 from engine.hyperparameters import Values
 from engine.training.checkpoint import drop_previous, readable, write_checkpoint
 from engine.training.device import Device
@@ -95,6 +104,7 @@ class Watch:
 
     def save(self, is_best: bool = False) -> None:
         """Write the last checkpoint, and the best one if this is it, and say how far the run is."""
+        self.experiment.check_there()
         state = self.state
         content = state.checkpoint()
         self.check_finite()
@@ -115,6 +125,7 @@ class Watch:
 
     def finish_epoch(self, train_scores: Values, val_scores: Values) -> None:
         """Count an epoch and keep it: its line first, then the checkpoint, whose epoch says which lines count."""
+        self.experiment.check_there()
         row = self._row(train_scores, val_scores)
         if self.monitor not in val_scores:
             choose_monitor(self.monitor, self.mode, val_scores)
@@ -146,6 +157,11 @@ class Watch:
     def _tell(self) -> None:
         """Say what one should know of a run, once, after its first epoch."""
         self._told = True
+        if self.state.best_epoch == 0:
+            logging.warning(
+                f"val {self.monitor} is no number, so that this epoch cannot be the best; where a batch has nothing to "
+                'divide by, let the metric return (total, count), or watch another score by "monitor"'
+            )
         if self.state.scores.functions and self.params.save_summary_steps > 1:
             names = ", ".join(self.state.scores.functions)
             logging.info(f"  (train: {names} of 1 batch in {self.params.save_summary_steps}, losses of all)")
@@ -172,6 +188,7 @@ class Watch:
             "monitor": self.monitor,
             "mode": self.mode,
             "parameters": sum(parameter.numel() for parameter in self.state.model.parameters()),
-            **provenance_of(self.params.task, Path(self.params.data_dir)),
+            **provenance_of(self.params.task),
+            "data": fingerprint_of(files := list_files(Path(self.params.data_dir))),
         }
-        self.experiment.begin(record, in_json(self.state.learned))
+        self.experiment.begin(record, in_json(self.state.learned), as_listed(files))

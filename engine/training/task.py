@@ -18,13 +18,14 @@ import numpy as np
 import torch
 from torch import nn
 
-from engine.data import TensorBatches, fetch_iterators, shared_examples
+from engine.data import TensorBatches, fetch_iterators, fingerprint, shared_examples
 from engine.errors import UserError, did_you_mean, form_of, nearest
 from engine.hyperparameters import Params, Values
 from engine.randomness import seed_everything
 from engine.training.checkpoint import readable
 from engine.training.device import Device
 
+SPLITS = "_splits"  # in data.json: the fingerprint of each
 VALIDATION = ("val", "dev", "valid", "validation")  # one split, as different people call it
 OPTIONAL = ("metrics", "step", "configure_optimizer", "configure_scheduler", "predict", "report")
 CALLS = {  # what a task's functions are called with
@@ -194,10 +195,17 @@ def fetch_batches(task: Task, splits: list[str], params: Params, device: Device)
         raise UserError(f"a search must not look at {min(hidden)}: choose by val, and evaluate the chosen one on test")
     try:
         loaders = _fetched(task, splits, params)
-    except FileNotFoundError:
-        if Path(params.data_dir).exists():
+    except (UserError, NameError, AttributeError, TypeError, ImportError):  # faults of their own
+        raise
+    except Exception as error:  # a loader can make anything of data that are not there
+        place = Path(params.data_dir)
+        if place.is_file() or (place.is_dir() and any(place.iterdir())):
             raise
-        raise UserError(f"{params.data_dir}: no such data folder; name yours with --data_dir") from None
+        what = "an empty" if place.is_dir() else "no such"
+        said = f"; the task says: {type(error).__name__}: {error}"
+        raise UserError(
+            f"{params.data_dir}: {what} data folder ({place.absolute()}); name yours with --data_dir{said}"
+        ) from None
     if not isinstance(loaders, dict):
         form = form_of(loaders)
         raise UserError(f"{task.name}/data_loader.py: fetch_dataloader returns {form}, not a dict {{split: batches}}")
@@ -237,6 +245,23 @@ def _by_other_names(task: Task, splits: list[str], params: Params) -> dict[str, 
         if name in loaders:
             found[split] = loaders[name]
     return found
+
+
+def split_fingerprints(loaders: dict[str, Any]) -> Values:
+    """Which examples are in which split, in few letters, as far as the loaders can tell; kept with what was learned."""
+    told = {split: fingerprint(batches) for split, batches in loaders.items()}
+    known = {split: letters for split, letters in told.items() if letters is not None}
+    return {SPLITS: known} if known else {}
+
+
+def check_examples(learned: Values, loaders: dict[str, Any]) -> None:
+    """Raise `UserError` for a split with other examples than the run began with, or in another order."""
+    before, now = (values.get(SPLITS, {}) for values in (learned, split_fingerprints(loaders)))
+    if others := sorted(split for split in now if before.get(split, now[split]) != now[split]):
+        raise UserError(
+            f"{' and '.join(others)}: other examples than when this run began, or another order; what the loader draws "
+            "is to follow from params.seed, and what it finds in folders is to be sorted"
+        )
 
 
 def learned_values(params: Params) -> Values:

@@ -248,7 +248,7 @@ def test_a_value_that_no_run_writes_ends_nothing(tmp_path, value):
         group_entries(read_entries(tmp_path))
 
 
-def test_a_status_that_does_not_say_who_is_a_remark(tmp_path):
+def test_a_run_that_does_not_say_who_it_is_is_lost(tmp_path):
     folder = make_run(tmp_path)
     write(folder, "status.json", {"state": "running"})
-    assert read_entry(folder).remark == "status.json says running; whether it does cannot be told"
+    assert (read_entry(folder).state, read_entry(folder).remark) == ("lost", "")

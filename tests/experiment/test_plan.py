@@ -5,7 +5,7 @@ import json
 import pytest
 
 from engine.errors import UserError, command, slip
-from engine.experiment import farewell, held, plan_evaluation, plan_training
+from engine.experiment import farewell, fingerprint_of, held, list_files, plan_evaluation, plan_training
 from engine.hyperparameters import DEFAULTS
 from tests.support.made_runs import make_run, write
 
@@ -209,10 +209,8 @@ def test_other_data_are_named_and_moved_data_are_not_other(run, tmp_path):
     for name in ("own", "other"):
         write(tmp_path / name, "data.json", {"name": "x" if name == "own" else "something else"})
     folder = run("finished", data_dir=str(tmp_path / "own"))
-    from engine.experiment.provenance import data_fingerprint
-
     record = json.loads((folder / "run.json").read_text())
-    write(folder, "run.json", {**record, "data": data_fingerprint(tmp_path / "own")})
+    write(folder, "run.json", {**record, "data": fingerprint_of(list_files(tmp_path / "own"))})
     (tmp_path / "own").rename(tmp_path / "moved")
     moved = plan_evaluation(folder, data_dir=str(tmp_path / "moved"))
     assert (moved.is_on_other_data, moved.name) == (False, "test")

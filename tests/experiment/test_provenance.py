@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from engine.experiment.provenance import git_record
+from engine.experiment.provenance import code_fingerprint, git_record
 from tests.support import scripts
 
 OLD, NEW = "def width():\n    return 8\n", "def width():\n    return 16\n"
@@ -75,3 +75,19 @@ def test_the_code_is_that_of_the_task_wherever_the_command_was_typed(points, scr
     record = json.loads((folder / "run.json").read_text())
     assert "tests/projects/points/net.py" in record["code"]
     assert record["git"]["commit"] == git_record("model", scripts.ROOT)["commit"]
+
+
+def test_code_of_another_python_and_of_subpackages_has_a_fingerprint(tmp_path):
+    package = tmp_path / "old"
+    (package / "layers").mkdir(parents=True)
+    (package / "net.py").write_text("x = 1")
+    (package / "two.py").write_text("print 'Python 2'")
+    (package / "latin.py").write_bytes(b"# caf\xe9\nx = 1")
+    (package / "layers" / "attention.py").write_text("y = 2")
+    before = code_fingerprint("old", tmp_path)
+    assert set(before) == {"old/net.py", "old/two.py", "old/latin.py", "old/layers/attention.py"}
+    (package / "two.py").write_text("print 'Python two'")
+    (package / "net.py").write_text("x = 1  # a comment")
+    (package / "layers" / "attention.py").write_text("y = 3")
+    after = code_fingerprint("old", tmp_path)
+    assert {name for name in before if before[name] != after[name]} == {"old/two.py", "old/layers/attention.py"}

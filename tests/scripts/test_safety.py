@@ -136,15 +136,16 @@ class TestRunningAgain:
         (tmp_path / "data").mkdir()
         (tmp_path / "data" / "a.txt").write_text("one")
         folder = stopped(data_dir=str(tmp_path / "data"))
-        (tmp_path / "data" / "b.txt").write_text("two")
+        (tmp_path / "data" / "a.txt").write_text("two")  # as long as before
         before = contents(folder)
         said = train(folder, status=2)
-        assert "1 files, 3 bytes -> 2 files, 6 bytes" in said
+        assert f"data in {tmp_path / 'data'}: changed a.txt. Either start over" in said
         assert "--fresh" in said
         assert "--from" in said
         assert contents(folder) == before
-        (tmp_path / "data" / "b.txt").unlink()
-        train(folder)
+        (tmp_path / "data" / "a.txt").write_text("one")
+        (tmp_path / "data" / "b.txt").write_text("added")
+        assert "1 file added since this run began: b.txt" in train(folder)
 
     def test_changed_code_is_said_and_recorded_and_goes_on(self, stopped, train, variant, tmp_path):
         path = variant("mine", net="x = 1")
@@ -267,3 +268,77 @@ def test_the_lines_of_a_log_torn_in_writing_are_mended(stopped, train):
         3,
         4,
     ]
+
+
+@pytest.mark.parametrize("how", ["deleted", "renamed"])
+def test_a_folder_that_goes_away_under_a_run_ends_it_and_is_not_made_anew(points, train, variant, tmp_path, how):
+    net = f"""
+import shutil
+from pathlib import Path
+
+folder, calls = Path("{(tmp_path / "experiment").as_posix()}"), []
+
+def accuracy(outputs, labels, plain=accuracy):
+    calls.append(1)
+    if len(calls) == 12 and not Path("{(tmp_path / "moved").as_posix()}").exists():  # in the second epoch
+        shutil.rmtree(folder) if {how == "deleted"} else folder.rename("{(tmp_path / "moved").as_posix()}")
+    return plain(outputs, labels)
+
+metrics = {{"accuracy": accuracy}}
+"""
+    path = variant("leaving", net=net)
+    folder = points("experiment", task="leaving", num_epochs=4, save_summary_steps=1)
+    said = train(folder, path=path, status=2)
+    assert f"{folder}: is gone" in said
+    assert "Traceback" not in said
+    assert not folder.exists()
+    if how == "renamed":
+        train(tmp_path / "moved", path=path)
+        (tmp_path / "moved").rename(folder)
+        whole = points("whole", task="leaving", num_epochs=4, save_summary_steps=1)
+        (tmp_path / "moved").mkdir()
+        train(whole, path=path)
+        assert same_results(folder, whole)
+
+
+@pytest.mark.parametrize("kind", ["none", "empty"])
+@pytest.mark.parametrize("error", ["ValueError('num_samples=0')", "ZeroDivisionError()", "StopIteration()"])
+def test_data_that_are_not_there_are_named_whatever_the_loader_makes_of_it(
+    points, train, variant, tmp_path, kind, error
+):
+    code = f"def fetch_dataloader(types, data_dir, params):\n    raise {error}"
+    path = variant("missing", data_loader=code)
+    (tmp_path / "empty").mkdir()
+    said = train(points(task="missing", data_dir=str(tmp_path / kind)), path=path, status=2)
+    assert f"{tmp_path / kind}: {'an empty' if kind == 'empty' else 'no such'} data folder" in said
+    assert f"--data_dir; the task says: {error.partition('(')[0]}" in said
+
+
+def test_a_split_that_is_drawn_otherwise_is_not_gone_on_with_nor_scored(points, train, variant, tmp_path):
+    loader = f"""
+from pathlib import Path
+import torch
+from torch.utils.data import DataLoader, TensorDataset, random_split
+
+def fetch_dataloader(types, data_dir, params):
+    inputs, labels = points("train")
+    everything = TensorDataset(torch.from_numpy(inputs), torch.from_numpy(labels))
+    drawn = torch.Generator().seed() if Path("{(tmp_path / "anew").as_posix()}").exists() else 0
+    own = {{"generator": torch.Generator().manual_seed(drawn)}} if drawn else {{}}
+    parts = random_split(everything, [120, 40, 40], **own)
+    return {{split: DataLoader(part, 20) for split, part in zip(("train", "val", "test"), parts) if split in types}}
+"""
+    path = variant("drawn", data_loader=loader)
+    kill = functools.partial(faults.act_at_batch, 10, faults.die)
+    folder = points(task="drawn", num_epochs=3)
+    train(folder, path=path, before=kill, status=-signal.SIGKILL)
+    (tmp_path / "anew").touch()
+    assert "train and val: other examples than when this run began" in train(folder, path=path, status=2)
+    (tmp_path / "anew").unlink()
+    train(folder, path=path)  # drawn from the global generators, which are seeded
+    words = ("--model_dir", folder, "--split", "val")
+    assert scripts.run("evaluate", *words, path=path, output=tmp_path).status == 0
+    assert read(folder, "metrics_val_best.json") == read(folder, "metrics_val_best_weights.json")
+    (tmp_path / "anew").touch()
+    done = scripts.run("evaluate", *words, path=path, output=tmp_path)
+    assert (done.status, "val: other examples" in done.stderr) == (2, True)
