@@ -8,32 +8,33 @@ from engine.comparison.groups import (
     Group,
     choose_entries,
     differing,
-    direction,
     group_entries,
 )
 from engine.comparison.layout import csv_text, json_text, latex, markdown, terminal_text
-from engine.comparison.ranking import measure, repeated_axes, verdicts
+from engine.comparison.ranking import Metric, decisive, measure
 from engine.comparison.statistics import summarize
-from engine.comparison.table import Table, make_table, plural
+from engine.comparison.table import Column, Frame, Table, make_columns, make_table, state_counts
 
 __all__ = [
+    "Column",
+    "Frame",
     "Group",
+    "Metric",
     "Table",
     "choose_entries",
     "csv_text",
+    "decisive",
     "difference_between",
     "differing",
-    "direction",
     "find_group",
     "group_entries",
     "json_text",
     "latex",
+    "make_columns",
     "make_table",
     "markdown",
     "measure",
-    "plural",
-    "repeated_axes",
+    "state_counts",
     "summarize",
     "terminal_text",
-    "verdicts",
 ]

@@ -55,6 +55,11 @@ class Frame:
     axes: list[str]  # in which the runs of a row differ
     params: list[str]  # the hyperparameters that are told
 
+    @property
+    def kind(self) -> str:
+        """What the runs of a row are: seeds, folds, or both."""
+        return f"{self.axes[0]}s" if len(self.axes) == 1 else "runs"
+
 
 @dataclass(slots=True)
 class Table:
@@ -84,7 +89,7 @@ def make_table(groups: Sequence[Group], sort: str | None = None, asked_for: Sequ
 
     rows = sorted(range(len(groups)), key=place)
     judged = (text for column in columns if column.name == "vs best" for text in column.texts)
-    notes = [*_explanations(groups, compared, axes, judged), *(("", warning) for warning in _warnings(groups))]
+    notes = [*_explanations(groups, compared, frame, judged), *(("", warning) for warning in _warnings(groups))]
     return Table(frame, [groups[row] for row in rows], [column.ordered(rows) for column in columns], notes)
 
 
@@ -94,9 +99,9 @@ def make_columns(groups: Sequence[Group], frame: Frame, metrics: Sequence[Metric
     compared = next((metric for metric in metrics if metric.title == frame.decisive), None)
     others = [metric for metric in metrics if metric is not compared]
     return [
-        *_identity(groups, compared, frame.axes),
+        *_identity(groups, compared, frame),
         *_hyperparameters(groups, frame.params),
-        *(_judged_scores(groups, compared, frame.axes) if compared else []),
+        *(_judged_scores(groups, compared, frame) if compared else []),
         *(column for metric in others for column in _scores(groups, metric, 50 if metric.split == "val" else 60)),
         *_circumstances(groups),
     ]
@@ -105,16 +110,16 @@ def make_columns(groups: Sequence[Group], frame: Frame, metrics: Sequence[Metric
 # Columns
 
 
-def _identity(groups: Sequence[Group], compared: Metric | None, axes: Sequence[str]) -> Iterator[Column]:
+def _identity(groups: Sequence[Group], compared: Metric | None, frame: Frame) -> Iterator[Column]:
     """Names, and how many runs a row stands for."""
     names = [group.name for group in groups]
     yield Column("experiment", names, names, 100)
-    if axes:
+    if frame.axes:
         all_runs = [len(group.entries) for group in groups]
         samples = compared.samples if compared else [{} for _ in groups]
         counts = [len(sample) or _scored(group) for sample, group in zip(samples, groups, strict=True)]
         texts = [f"{n}" if of in (1, n) else f"{n} of {of}" for n, of in zip(counts, all_runs, strict=True)]
-        yield Column(plural(axes), counts, texts, 80)
+        yield Column(frame.kind, counts, texts, 80)
 
 
 def _scored(group: Group) -> int:
@@ -146,10 +151,10 @@ def _information(texts: Sequence[str]) -> float:
     return -sum(share * math.log(share) for share in shares) / math.log(len(texts))
 
 
-def _judged_scores(groups: Sequence[Group], metric: Metric, axes: Sequence[str]) -> Iterator[Column]:
+def _judged_scores(groups: Sequence[Group], metric: Metric, frame: Frame) -> Iterator[Column]:
     """The score that rows are compared by; where runs are repeated, its interval and the verdict on each row too."""
     yield from _scores(groups, metric, 99)
-    if not axes:
+    if not frame.axes:
         return
     lows = [summary.low if summary else None for summary in metric.summaries]
     highs = [summary.high if summary else None for summary in metric.summaries]
@@ -161,7 +166,7 @@ def _judged_scores(groups: Sequence[Group], metric: Metric, axes: Sequence[str])
     yield Column(f"{metric.title} high", highs)
     yield Column(f"{metric.title} ends", [summary.ends if summary else None for summary in metric.summaries])
     is_judged = any(len(group.entries) > 1 for group in groups)
-    judged = verdicts(groups, metric, plural(axes).removesuffix("s")) if is_judged else [Verdict("") for _ in groups]
+    judged = verdicts(groups, metric, frame.kind.removesuffix("s")) if is_judged else [Verdict("") for _ in groups]
     texts, p_values = [verdict.text for verdict in judged], [verdict.p for verdict in judged]
     yield Column("vs best", texts, texts, 60 if p_values.count(None) == len(p_values) else 75)
     yield Column("p", p_values)
@@ -290,16 +295,11 @@ def _sort_key(value: Any, mode: str) -> tuple[int, float, str]:
     return (1, 0, value) if isinstance(value, str) else (2, 0, "")
 
 
-def plural(axes: Sequence[str]) -> str:
-    """What the runs of a row are: seeds, folds, or both."""
-    return f"{axes[0]}s" if len(axes) == 1 else "runs"
-
-
 # What is to be said below
 
 
 def _explanations(
-    groups: Sequence[Group], compared: Metric | None, axes: Sequence[str], verdict_texts: Iterable[str]
+    groups: Sequence[Group], compared: Metric | None, frame: Frame, verdict_texts: Iterable[str]
 ) -> Iterator[tuple[str, str]]:
     """How columns are to be read, each with the column's name."""
     if not compared:
@@ -307,17 +307,17 @@ def _explanations(
     title = compared.title
     if not all(group.is_settled for group in groups if any(entry.val for entry in group.entries)):
         yield title, "A score in brackets is of runs that are not finished: it is shown, and never the best."
-    if axes:
-        yield from _explained_spread(groups, compared, axes)
-        yield from _explained_verdicts(compared, plural(axes), len(groups), " ".join(verdict_texts))
+    if frame.axes:
+        yield from _explained_spread(groups, compared, frame.kind)
+        yield from _explained_verdicts(compared, frame.kind, len(groups), " ".join(verdict_texts))
     elif sum(mean is not None for mean in compared.means) > 1:
         yield title, "One run per row: a small difference may be chance; runs with other seeds show how much is."
-    if "fold" in axes:
+    if "fold" in frame.axes:
         yield title, "Folds share training data, so that intervals and p come out too small (Nadeau and Bengio, 2003)."
 
 
-def _explained_spread(groups: Sequence[Group], compared: Metric, axes: Sequence[str]) -> Iterator[tuple[str, str]]:
-    title, kind = compared.title, plural(axes)
+def _explained_spread(groups: Sequence[Group], compared: Metric, kind: str) -> Iterator[tuple[str, str]]:
+    title = compared.title
     yield title, f"±: standard deviation over {kind}."
     if any(0 < len(sample) < len(group.entries) for sample, group in zip(compared.samples, groups, strict=True)):
         yield kind, '"5 of 6": only finished runs with a number count, where there are any.'

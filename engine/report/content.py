@@ -1,50 +1,64 @@
 """All that the report knows of the experiments below a folder, as plain JSON for its page."""
 
+import json
 import time
-from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from statistics import fmean
 from typing import Any
 
-from engine.comparison import Group, group_entries, plural, repeated_axes
+from engine.comparison import (
+    Column,
+    Frame,
+    Group,
+    Table,
+    differing,
+    group_entries,
+    make_columns,
+    make_table,
+    state_counts,
+)
 from engine.experiment import Entry
 from engine.hyperparameters import Values
 from engine.report.facts import Facts, add_pictures, described, instant, looks, number, read_facts, sources
-from engine.report.origins import letters_of, warnings_about
-from engine.report.rows import NOT_BEGUN, Column, best_of, make_columns, make_rows, spread
-from engine.report.search import NO_STUDIES, monitored, score, studies
+from engine.report.origins import KINDS, letters_of, warnings_about
+from engine.report.search import NO_STUDIES, studies
 
 MOST_PICTURE_BYTES = 12_000_000
 PICKED_FIRST = 3
-STATES = ["finished", "running", "interrupted", "pruned", "failed", "lost", NOT_BEGUN]
+STATES = ["finished", "running", "interrupted", "pruned", "failed", "lost", "not run"]
 
 
 def make_content(parent: Path, entries: Sequence[Entry]) -> Values:
-    """All that the page knows, as plain JSON."""
-    groups = group_entries(entries)
+    """All that the page knows, as plain JSON. Its rows and columns are those of the table, the best first."""
+    table = make_table(group_entries(entries))
+    groups, frame = table.groups, table.frame
     entries = [entry for group in groups for entry in group.entries]  # numbered from here on as the groups hold them
     facts = [read_facts(entry) for entry in entries]
-    monitor, mode = monitored(entries)
-    columns = make_columns(groups, letters_of(facts), monitor, mode)
-    rows, alone = make_rows(groups, columns), make_rows([Group([entry]) for entry in entries], columns)
-    best_first = _best_first(groups, monitor, mode)
+    origins = letters_of(facts)
+    columns = [column for column in _columns(table.columns, frame, groups, origins) if any(column.texts) or not groups]
+    single = [Group([entry]) for entry in entries]
+    alone = {column.name: column for column in _columns(make_columns(single, frame), frame, single, origins)}
+    rows = _rows(groups, columns)
+    own = _rows(single, [alone.get(column.name) for column in columns])
+    params, shared = _params(entries)
     texts: dict[str, int] = {}
+    told = [_told(*one, frame.decisive, texts) for one in zip(facts, own, params, strict=True)]
     return {
         "title": page_title(parent),
-        "summary": _summary(groups, entries),
-        "best": _best([groups[place] for place in best_first], monitor),
-        "monitor": monitor,
+        "summary": _summary(groups),
+        "best": _best(table),
+        "monitor": (frame.decisive or "val loss").removeprefix("val "),
         "states": STATES,
-        "columns": _described(columns, rows, alone),
+        "columns": [_described(column, table) for column in columns],
         "groups": rows,
-        "sort_by": next((place for place, column in enumerate(columns) if column.title == f"val {monitor}"), 0),
-        "picked_first": best_first[:PICKED_FIRST],
-        "pictures_left_out": _take_pictures([facts[one] for place in best_first for one in rows[place]["members"]]),
-        "entries": [_told(one, row["cells"], monitor, texts) for one, row in zip(facts, alone, strict=True)],
+        "sort_by": next((place for place, column in enumerate(columns) if column.name == frame.decisive), 0),
+        "picked_first": list(range(len(groups)))[:PICKED_FIRST],
+        "pictures_left_out": _take_pictures([facts[one] for row in rows for one in row["members"]]),
+        "entries": told,
+        "shared_params": shared,
         "texts": list(texts),
         "warnings": warnings_about(facts),
-        "studies": studies(entries),
+        "studies": studies(groups, facts),
         "no_studies": NO_STUDIES,
         **_looks(facts),
     }
@@ -55,62 +69,108 @@ def page_title(parent: Path) -> str:
     return f"Experiments in {parent.resolve().name}"
 
 
-def _summary(groups: Sequence[Group], entries: Sequence[Entry]) -> str:
-    counts = Counter(entry.state or NOT_BEGUN for entry in entries)
-    states = ", ".join(f"{count} {state}" for state, count in counts.most_common())
-    together = f" in {len(groups)} rows" if len(groups) < len(entries) else ""
-    number = f"{len(entries)} experiment{'s' if len(entries) != 1 else ''}"
-    return f"{number}{together}{': ' if states else ''}{states}. Written {time.strftime('%Y-%m-%d %H:%M %z')}."
+def _summary(groups: Sequence[Group]) -> str:
+    counts = state_counts(groups)
+    states = ", ".join(f"{count} {state or 'of the course'}" for state, count in counts.items())
+    number = sum(counts.values())
+    together = f" in {len(groups)} rows" if len(groups) < number else ""
+    told = f"{number} experiment{'s' if number != 1 else ''}"
+    return f"{told}{together}{': ' if states else ''}{states}. Written {time.strftime('%Y-%m-%d %H:%M %z')}."
 
 
-def _best_first(groups: Sequence[Group], monitor: str, mode: str) -> list[int]:
-    """The places of the groups, the best mean of the watched score first, those without one last."""
-
-    def rank(place: int) -> tuple[bool, float]:
-        known = [value for value in (score(entry, monitor) for entry in groups[place].counted) if value is not None]
-        mean = fmean(known) if known else 0.0
-        return not known, -mean if mode == "max" else mean
-
-    return sorted(range(len(groups)), key=rank)
-
-
-def _best(best_first: Sequence[Group], monitor: str) -> str:
+def _best(table: Table) -> str:
     """The best row in one sentence."""
-    values = [score(entry, monitor) for entry in best_first[0].counted] if best_first else []
-    cell = spread(values, of=len(values))
-    if cell is None:
+    column = next((column for column in table.columns if column.name == table.frame.decisive), None)
+    if column is None or not column.texts[0]:
         return "No experiment has a score yet."
-    runs = plural(repeated_axes(best_first) or ["seed"])
-    several = (
-        f" ± {cell['deviation']:.2g} over {cell['count']} {runs}" if cell["count"] > 1 else f", with one {runs[:-1]}"
-    )
-    return f"Best on val: {monitor} {cell['mean']:.4g}{several}, by {best_first[0].name}"
+    best = table.groups[0]
+    if not best.is_settled:
+        return "No experiment is finished yet: none is the best."
+    count = len(best.counted)
+    runs = f" over {count} {table.frame.kind}" if count > 1 else f", with one {table.frame.kind[:-1]}"
+    return f"Best: {column.name} {column.texts[0]}{runs}, by {best.name}"
 
 
-def _described(columns: Sequence[Column], rows: Sequence[Values], alone: Sequence[Values]) -> list[Values]:
-    """The columns as the page wants them; what is best among the rows, and what among the experiments each alone."""
-    return [
-        {
-            "title": column.title,
-            "kind": column.kind,
-            "better": column.better,
-            "about": column.about,
-            "best": best_of(column, [row["cells"][place] for row in rows]),
-            "best_alone": best_of(column, [row["cells"][place] for row in alone]),
-            "numeric": all(number(row["cells"][place]) is not None or row["cells"][place] is None for row in rows),
-        }
-        for place, column in enumerate(columns)
-    ]
+# The table
 
 
-def _told(facts: Facts, cells: Sequence[Any], monitor: str, texts: dict[str, int]) -> Values:
+def _columns(
+    columns: Sequence[Column], frame: Frame, groups: Sequence[Group], origins: Mapping[str, Values]
+) -> list[Column]:
+    """Those of the table that are to be read, what decides in front, and the letters that tell origins apart."""
+    told = [column for column in columns if (column.texts or not groups) and column.name != "remark"]
+    first = ["experiment", "state", frame.kind, frame.decisive]
+    told.sort(key=lambda column: [*first, column.name].index(column.name))
+    for kind, letters in origins.items():
+        names = [{letters[entry.name] for entry in group.entries if entry.name in letters} for group in groups]
+        texts = [" ".join(sorted(one)) for one in names]
+        told.append(Column(kind, texts, texts))
+    return told
+
+
+def _described(column: Column, table: Table) -> Values:
+    """A column as the page wants it."""
+    origin = f"the same letter, the same {column.name}; see the warning above"
+    about = [text for name, text in table.notes if name == column.name]
+    return {
+        "title": column.name,
+        "kind": "score" if column.is_score else column.name if column.name in ("experiment", "state") else "",
+        "better": column.mode,
+        "about": origin if column.name in {kind.name for kind in KINDS} else " ".join(about) or None,
+        "numeric": any(map(_is_number, column.values))
+        and all(value is None or _is_number(value) for value in column.values),
+    }
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _rows(groups: Sequence[Group], columns: Sequence[Column | None]) -> list[Values]:
+    """A row per group: its cells, in which columns it is the best, and its members, by number."""
+    rows, start = [], 0
+    for place, group in enumerate(groups):
+        rows.append(
+            {
+                "cells": [_cell(column, place) for column in columns],
+                "best": [number for number, column in enumerate(columns) if column and place in column.best],
+                "members": list(range(start, start + len(group.entries))),
+                "states": state_counts([group]),
+                "settled": group.is_settled,
+            }
+        )
+        start += len(group.entries)
+    return rows
+
+
+def _cell(column: Column | None, row: int) -> Any:
+    """What is read; a number to sort by as well, where it is another than what is read."""
+    if column is None:
+        return ""
+    value, text = number(column.values[row]), column.texts[row]
+    return text if value is None else [value, text]
+
+
+def _params(entries: Sequence[Entry]) -> tuple[list[dict[str, str]], dict[str, str]]:
+    """The hyperparameters of each experiment in which not all are equal, and those that all share."""
+    keys = set(differing([entry.params for entry in entries]))
+    own = [{key: json.dumps(value) for key, value in entry.params.items() if key in keys} for entry in entries]
+    first = entries[0].params if entries else {}
+    return own, {key: json.dumps(value) for key, value in first.items() if key not in keys}
+
+
+# Beyond the table
+
+
+def _told(facts: Facts, row: Values, params: dict[str, str], decisive: str | None, texts: dict[str, int]) -> Values:
     """One experiment as the page wants it; a patch that many share is kept once, among the `texts`."""
     return {
-        "cells": cells,
+        **row,
         "reason": facts.entry.reason,
         "remark": "; ".join(facts.remarks),
         "seconds": number(facts.entry.seconds),
-        "score": score(facts.entry, monitor),
+        "score": number(facts.entry.val.get((decisive or "").removeprefix("val "))),
+        "params": params,
         "history": facts.curves,
         "pictures": facts.pictures,
         "facts": described(facts),

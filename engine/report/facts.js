@@ -34,9 +34,9 @@ function showPictures() {
   const shots = pickedEntries().filter((entry) => entry.pictures.length);
   const others = entryRows.filter((row) => row.pictures.length && !picked.has(row.key) && !pickedEntries().includes(report.entries[row.members[0]]));
   const content = shots.map((entry) => element("div", { class: "shots" }, entry.pictures.map((picture) => element("figure", {},
-    element("figcaption", {}, `${entry.cells[0]}: ${picture.name}`),
+    element("figcaption", {}, `${textOf(entry.cells[0])}: ${picture.name}`),
     element("img", {
-      src: `data:image/png;base64,${picture.data}`, alt: `${picture.name} of ${entry.cells[0]}`,
+      src: `data:image/png;base64,${picture.data}`, alt: `${picture.name} of ${textOf(entry.cells[0])}`,
       error: (event) => event.target.replaceWith(note("This file is damaged.")),
     })))));
   find("pictures-content").replaceChildren(...content, ...notesOnPictures(shots.length, others));
@@ -60,7 +60,7 @@ function showProvenance() {
 }
 
 function provenanceOf(entry, color, open) {
-  const name = String(entry.cells[0]);
+  const name = String(textOf(entry.cells[0]));
   const swatch = element("span", { class: "swatch", style: `--color: ${color}` });
   const facts = Object.entries(entry.facts).flatMap(([title, text]) => [element("dt", {}, title), element("dd", {}, text)]);
   const sources = entry.sources.map(([title, number]) => {

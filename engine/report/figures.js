@@ -84,7 +84,7 @@ function cut(text, longest = 60) {
 }
 
 function nameOfRow(row) {
-  return String(row.cells[0]);
+  return textOf(row.cells[0]);
 }
 
 function faded(color, opacity) {
@@ -137,7 +137,7 @@ function curvesOf({ row, color }, key) {
   if (runs.length > 1 && find("seeds").value === "band") return bandOf(row, runs, over, key, style);
   return runs.map((entry) => {
     const line = { ...style, width: runs.length > 1 ? 1.2 : 2 };
-    const hover = runs.length > 1 ? entry.cells[0] : nameOfRow(row);
+    const hover = runs.length > 1 ? textOf(entry.cells[0]) : nameOfRow(row);
     return curve(row, entry.history[over], entry.history[key], line, { text: plain(cut(String(hover), 90)) });
   });
 }
@@ -216,14 +216,40 @@ function showStudies() {
   const section = find("hyperparameters");
   if (!report.studies.length) section.append(element("p", { class: "note" }, report.no_studies));
   for (const study of report.studies) {
-    section.append(element("h3", {}, study.title), element("p", { class: "note" }, study.sentence));
-    const nodes = [study.parallel, study.importance].filter(Boolean).map((figure) => {
-      const node = element("div", { class: "figure" });
-      addFigure(node, () => ({ traces: figure.data, layout: figure.layout }));
-      return node;
-    });
-    section.append(element("div", { class: nodes.length > 1 ? "pair" : "" }, nodes));
+    const slices = study.slices.map((slice) => figureOf(`${study.score} against ${slice.name}`, () => drawSlice(study, slice)));
+    const others = [["importance of hyperparameters", study.importance], ["parallel coordinates", study.parallel]]
+      .filter(([, figure]) => figure)
+      .map(([name, figure]) => figureOf(name, () => ({ traces: figure.data, layout: figure.layout })));
+    section.append(element("h3", {}, study.title), element("p", { class: "note" }, study.sentence),
+      element("div", { class: "slices" }, slices), element("div", { class: others.length > 1 ? "pair" : "" }, others));
   }
+}
+
+function figureOf(name, draw) {
+  const node = element("div", { class: "figure", role: "img", "aria-label": name });
+  addFigure(node, draw);
+  return node;
+}
+
+/** The score of each configuration against one hyperparameter; what was given up is hollow. */
+function drawSlice(study, { name, scale, x, y, error, names, pruned }) {
+  const part = (isPruned) => {
+    const of = (values) => values.filter((_, place) => pruned[place] === isPruned);
+    return {
+      type: "scatter", mode: "markers", x: of(x), y: of(y), text: of(names).map((one) => plain(cut(one, 90))), showlegend: false,
+      marker: { color: COLORS[0], size: 8, opacity: 0.75, symbol: isPruned ? "circle-open" : "circle" },
+      error_y: { type: "data", array: of(error), thickness: 1, width: 0, color: COLORS[0] },
+      hovertemplate: "%{text}<br>%{x}: %{y:.5~g}<extra></extra>",
+    };
+  };
+  return {
+    traces: [part(false), part(true)],
+    layout: {
+      margin: { t: 8, r: 8, b: 44, l: 52 }, hovermode: "closest",
+      xaxis: { title: { text: plain(cut(name, 40)) }, type: scale, ...(scale === "log" ? { dtick: 1, tickformat: "~g" } : { nticks: 5 }) },
+      yaxis: { title: { text: plain(study.score) }, nticks: 6 },
+    },
+  };
 }
 
 function startFigures() {

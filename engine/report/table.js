@@ -27,9 +27,9 @@ function element(tag, attributes = {}, ...children) {
 
 // Rows
 
-const entryRows = report.entries.map((entry, index) => ({ ...entry, key: `entry${index}`, members: [index], alone: true }));
-const groupRows = report.groups.map((group, index) =>
-  group.members.length === 1 ? entryRows[group.members[0]] : { ...group, key: `group${index}`, alone: false });
+const entryRows = report.entries.map((entry, index) => ({ ...entry, key: `entry${index}`, alone: true }));
+const groupRows = report.groups.map((group, index) => // one of a single experiment is that, with what it is best in among rows
+  group.members.length === 1 ? { ...entryRows[group.members[0]], ...group } : { ...group, key: `group${index}`, alone: false });
 const rowsByKey = new Map([...groupRows, ...entryRows].map((row) => [row.key, row]));
 
 function membersOf(row) {
@@ -37,82 +37,30 @@ function membersOf(row) {
 }
 
 for (const row of entryRows) row.text = searchable(row);
-for (const row of groupRows) if (!row.alone) row.text = [searchable(row), ...membersOf(row).map((member) => member.text)].join("\n");
+for (const row of groupRows) row.text = [searchable(row), ...membersOf(row).map((member) => member.text)].join("\n");
 
 function searchable(row) {
-  const cells = row.cells.map((cell, index) => {
-    const column = report.columns[index];
-    return column.kind === "param" ? `${column.title}=${shown(cell, column.kind)}` : shown(cell, column.kind);
-  });
+  const cells = row.cells.map((cell, index) => `${report.columns[index].title}=${textOf(cell)}`);
   return [...cells, row.reason, row.remark].join("\n").toLowerCase();
 }
 
-// Cells
+// Cells: a text, with the number to sort by before it where there is one
 
-function shown(cell, kind) {
-  if (cell === null || cell === undefined) return "";
-  if (kind === "state") return Object.entries(cell).map(([state, count]) => (count > 1 ? `${state} ${count}` : state)).join(" ");
-  if (kind === "score") return (cell.count > 1 ? withSpread(cell) : score(cell.mean)) + (cell.count < cell.of ? ` (${cell.count} of ${cell.of})` : "");
-  if (kind === "seconds") return duration(cell);
-  if (kind === "count") return shortened(cell);
-  return typeof cell === "number" && !Number.isInteger(cell) ? String(Number(cell.toPrecision(6))) : String(cell);
+function textOf(cell) {
+  return Array.isArray(cell) ? cell[1] : cell;
 }
 
-function score(value) {
-  if (value === 0) return "0";
-  if (Math.abs(value) < 1e-4 || Math.abs(value) >= 1e6) return value.toExponential(2);
-  return Math.abs(value) < 1e4 ? value.toPrecision(4) : value.toFixed(0);
-}
-
-/** Mean and standard deviation, to as many places as the deviation makes sense of. */
-function withSpread({ mean, deviation }) {
-  const places = 1 - Math.floor(Math.log10(deviation)); // infinite for 0
-  const digits = (value) => (places > 8 || places < 0 ? score(value) : value.toFixed(places));
-  return `${digits(mean)} ±\u00a0${digits(deviation)}`;
-}
-
-function duration(seconds) {
-  if (seconds < 60) return `${seconds.toFixed(seconds < 10 ? 1 : 0)} s`;
-  const minutes = Math.round(seconds / 60);
-  if (minutes < 60) return `${Math.floor(seconds / 60)} min ${String(Math.floor(seconds % 60)).padStart(2, "0")} s`;
-  return `${Math.floor(minutes / 60)} h ${String(minutes % 60).padStart(2, "0")} min`;
-}
-
-function shortened(count) {
-  for (const [size, letter] of [[1e9, "G"], [1e6, "M"], [1e4, "k"]]) {
-    if (count >= size) return `${(count / (letter === "k" ? 1e3 : size)).toPrecision(3)}${letter}`;
-  }
-  return String(count < 10 ? Number(count.toPrecision(2)) : Math.round(count));
-}
-
-function sortValue(cell, kind) {
-  if (cell === null || cell === undefined) return null;
-  if (kind === "score") return cell.mean;
-  if (kind === "state") return Object.keys(cell)[0];
-  return typeof cell === "number" ? cell : String(cell);
-}
-
-function isNumber(column) {
-  return ["score", "seconds", "count", "number"].includes(column.kind) || column.numeric;
+function valueOf(cell) {
+  return Array.isArray(cell) ? cell[0] : cell || null;
 }
 
 function cellOf(row, index, member) {
   const column = report.columns[index];
-  const cell = row.cells[index];
-  const text = shown(cell, column.kind);
-  if (column.kind === "name") return element("td", {}, nameOf(row, text));
-  if (column.kind === "state") return stateCell(row, cell);
-  const best = cell && !member && column.kind === "score" && cell.mean === (view.grouped ? column.best : column.best_alone);
-  const classes = [isNumber(column) ? "number" : "text", best ? "best" : ""].join(" ").trim();
-  return element("td", { class: classes, title: explained(cell, column, text) }, text);
-}
-
-function explained(cell, column, text) {
-  if (column.kind === "score" && cell) {
-    if (cell.count === 1) return `${cell.mean}, one seed`;
-    return `mean of ${cell.count}: ${cell.mean}; standard deviation ${cell.deviation}; 95 % interval ${score(cell.low)} to ${score(cell.high)}`;
-  }
-  return text.length > 24 || text !== String(cell ?? "") ? String(cell) : null;
+  const text = textOf(row.cells[index]);
+  if (column.kind === "experiment") return element("td", {}, nameOf(row, text));
+  if (column.kind === "state") return stateCell(row, text);
+  const classes = [column.numeric ? "number" : "text", row.best.includes(index) && !member ? "best" : ""].join(" ").trim();
+  return element("td", { class: classes, title: text.length > 24 ? text : null }, text);
 }
 
 function nameOf(row, name) {
@@ -124,9 +72,10 @@ function nameOf(row, name) {
   return element("div", { class: "named" }, box, expand, element("span", { class: "name", title: name }, name));
 }
 
-function stateCell(row, states) {
-  const pills = Object.entries(states).map(([state, count]) =>
-    element("span", { class: `state ${report.states.includes(state) ? state : ""}` }, count < row.members.length ? `${state} ${count}` : state));
+function stateCell(row, text) {
+  const several = Object.keys(row.states).length > 1 || row.members.length > 1;
+  const pills = Object.entries(row.states).map(([state, count]) =>
+    element("span", { class: `state ${report.states.includes(state) ? state : ""}` }, several && count < row.members.length ? `${state} ${count}` : several ? state : text));
   const why = row.reason ? element("div", { class: "reason", title: row.reason }, row.reason) : null;
   const remark = row.remark ? element("div", { class: "reason remark", title: row.remark }, row.remark) : null;
   return element("td", {}, pills, why, remark);
@@ -152,18 +101,19 @@ function mark(line) {
   line.querySelector(".expand")?.setAttribute("aria-expanded", String(expanded.has(line.dataset.row)));
 }
 
+/** The rows in the order of a column; by a score, what is finished comes before what is not. */
 function sorted(rows) {
-  const kind = report.columns[view.column].kind;
+  const isScore = report.columns[view.column].kind === "score";
   const sign = view.descending ? -1 : 1;
-  const keyed = rows.map((row) => [sortValue(row.cells[view.column], kind), row]);
-  return keyed.sort(([one], [other]) => compare(one, other, sign)).map(([, row]) => row);
+  const keyed = rows.map((row) => [isScore && !row.settled, valueOf(row.cells[view.column]), row]);
+  return keyed.sort((one, other) => one[0] - other[0] || compare(one[1], other[1], sign)).map(([, , row]) => row);
 }
 
 /** Order two values; numbers before words, and what is missing last, whichever way it is sorted. */
 function compare(one, other, sign) {
   if (one === null || other === null) return (one === null) - (other === null);
   if (typeof one !== typeof other) return typeof one === "number" ? -1 : 1;
-  return sign * (typeof one === "number" ? one - other : one.localeCompare(other, undefined, { numeric: true }));
+  return sign * (typeof one === "number" ? one - other : one.localeCompare(other, undefined, { numeric: true }) || (one > other) - (one < other)); // 0.01, 0.001
 }
 
 function renderTable() {
@@ -181,7 +131,7 @@ function renderTable() {
 function renderHead() {
   const headings = report.columns.map((column, index) => {
     const sort = element("button", { type: "button", click: () => sortBy(index) }, column.title);
-    return element("th", { scope: "col", class: isNumber(column) ? "number" : null, title: column.about }, sort);
+    return element("th", { scope: "col", class: column.numeric ? "number" : null, title: column.about }, sort);
   });
   find("table").tHead.replaceChildren(element("tr", {}, headings));
 }

@@ -72,6 +72,6 @@ def report(parent):
 
 
 def column(content, title, rows="groups"):
-    """The cells under a heading, by the name of the row."""
+    """What stands under a heading, by the name of the row: a text, or a number to sort by and its text."""
     place = [one["title"] for one in content["columns"]].index(title)
     return {row["cells"][0]: row["cells"][place] for row in content[rows]}
