@@ -59,8 +59,14 @@ def refuse_experiment(parent: Path) -> None:
         )
 
 
-def tell_default(parent: Path, search: Search) -> None:
-    """Say what is varied where nobody has said it."""
+def tell_plan(parent: Path, search: Search) -> None:
+    """Say what is varied where nobody has said it, and what may come of a rash choice."""
+    if schedules := search.cut_short:
+        print(
+            f'Warning: "pruning": "{search.pruning}" compares trials before their end, where a learning rate that\n'
+            f'  falls until then ("schedule": "{schedules[0]}") tells little; "constant" and "plateau" compare well',
+            flush=True,
+        )
     if not (parent / "search.json").is_file():
         space = "; ".join(f"{key} {', '.join(map(str, one.bounds()))}" for key, one in search.space.items())
         print(f"{parent} has no search.json: trying {space}", flush=True)
@@ -213,7 +219,7 @@ def conclude(trials: Trials) -> None:
     """Print the table, the best configuration and what one would type next; leave the best one in best.json."""
     ranking = trials.ranking()
     if not ranking:
-        raise UserError(f"{trials.parent}: no configuration has a score; why stands in the train.log of each trial")
+        raise UserError(f"{trials.parent}: no configuration has a score: {trials.without_score()}; see their train.log")
     groups = group_entries(read_entries(trials.parent))
     print(f"\n{terminal_text(make_table(groups), [], shutil.get_terminal_size(fallback=(120, 0)).columns)}\n")
 
@@ -231,7 +237,8 @@ def conclude(trials: Trials) -> None:
     tested = (
         f"--parent_dir {quote(f'{trials.parent}/{group.name}')}" if over else f"--model_dir {quote(str(folders[0]))}"
     )
-    longer = f"--from {quote(str(folders[0]))} --set num_epochs={2 * best.trials[0].num_epochs}"
+    threads = json.dumps(trials.search.base.get("threads"))  # of the base: a trial had one, as there were others
+    longer = f"--from {quote(str(folders[0]))} --set num_epochs={2 * best.trials[0].num_epochs} --set threads={threads}"
     print(f"Next: compare them   python synthesize_results.py --parent_dir {quote(str(trials.parent))}")
     print(f"      test it        python evaluate.py {tested}")
     print(f"      train longer   python train.py --model_dir {quote(f'{trials.parent}_best')} {longer}")
@@ -243,7 +250,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parent = Path(options.parent_dir)
     refuse_experiment(parent)
     search = read_search(parent, options.num_trials)
-    tell_default(parent, search)
+    tell_plan(parent, search)
+    if options.data_dir and "data_dir" in search.space:
+        raise UserError(f'{parent / "search.json"}: "data_dir" stands in the space, so leave out --data_dir')
     with alone(parent):
         trials = Trials(parent, search)
         plan(trials)
@@ -268,8 +277,19 @@ def train_in_workers(trials: Trials, options: argparse.Namespace) -> None:
             stop.between_steps()
             train_trials(trials, workers, stop, options.data_dir)
     except Stopped:
-        print(f"Stopped; go on with  python search_hyperparams.py --parent_dir {quote(str(trials.parent))}")
+        tell_stop(trials, options)
         raise
+
+
+def tell_stop(trials: Trials, options: argparse.Namespace) -> None:
+    """Say how far the search is, and how it goes on."""
+    done = sum(trials.entry(trial).state in ENDED for trial in trials)
+    best = "".join(f", best {trials.watched[0]} {score:.4g}: {one.name}" for score, one in trials.ranking()[:1])
+    names = ("parent_dir", "data_dir", "num_trials", "num_workers", "devices")
+    given = {name: str(value) for name in names if (value := getattr(options, name)) is not None}
+    words = [word for name, value in given.items() for word in (f"--{name}", value)]
+    print(f"Stopped with {done} of {trials.total} trials done{best}")
+    print(f"Next: go on   {join(['python', 'search_hyperparams.py', *words])}")
 
 
 if __name__ == "__main__":

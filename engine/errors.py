@@ -2,6 +2,7 @@
 
 import difflib
 import errno
+import io
 import os
 import shlex
 import sys
@@ -14,6 +15,7 @@ Result = TypeVar("Result")
 
 
 DISK_FULL = {errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC)}
+DENIED = {errno.EACCES, errno.EPERM, errno.EROFS}
 
 
 class UserError(Exception):
@@ -31,6 +33,8 @@ class DiskError(UserError):
 def run(main: Callable[[], Result]) -> Result:
     """Call `main` as a script: a `UserError` becomes its one line on stderr and its exit status."""
     sys.excepthook = _quiet_interruption
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")  # a terminal may lack letters
     try:
         result = main()
         sys.stdout.flush()
@@ -42,9 +46,10 @@ def run(main: Callable[[], Result]) -> Result:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
     except OSError as error:
-        if error.errno not in DISK_FULL:
+        if error.errno not in DISK_FULL | DENIED:
             raise
-        print(f"error: {error.filename or 'a file'}: cannot be written ({error.strerror})", file=sys.stderr)
+        denied = "is not ours to read or write" if error.errno in DENIED else "cannot be written"
+        print(f"error: {error.filename or 'a file'}: {denied} ({error.strerror})", file=sys.stderr)
         sys.exit(DiskError.status)
 
 

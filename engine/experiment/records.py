@@ -42,7 +42,7 @@ def is_experiment(names: Set[str]) -> bool:
 def _walk(parent: Path) -> Iterator[tuple[str, set[str]]]:
     """Each folder at or below `parent`, as a relative path, with the names in it; hidden ones are left out.
 
-    A link is followed once, and only where it leads out of `parent`: what is inside is found anyway.
+    A link is followed once, and only where it leads to what is not found anyway, be it outside of `parent` or hidden.
     """
     places = [os.path.realpath(parent)]
     waiting = [""]
@@ -57,21 +57,32 @@ def _walk(parent: Path) -> Iterator[tuple[str, set[str]]]:
             yield folder, {"run.json"}  # as in `names_in`
             continue
         for entry in entries:
-            hidden = entry.name.startswith(".") or entry.name == "tensorboard"
-            if not hidden and (_leads_elsewhere(entry.path, places) if entry.is_symlink() else entry.is_dir()):
+            if not _is_hidden(entry.name) and (
+                _leads_elsewhere(entry.path, places) if entry.is_symlink() else entry.is_dir()
+            ):
                 waiting.append(f"{folder}/{entry.name}" if folder else entry.name)
         yield folder, {entry.name for entry in entries}
 
 
 def _leads_elsewhere(link: str, places: list[str]) -> bool:
-    """Whether a link is to a folder outside all `places`, and not above the first; its target is one from now on."""
+    """Whether a link is to a folder that no walk of `places` comes to, nor above the first; it is one from now on."""
     if not os.path.isdir(link):
         return False
     target = os.path.realpath(link)
-    if any(Path(target).is_relative_to(place) for place in places) or Path(places[0]).is_relative_to(target):
+    if any(_is_come_to(target, place) for place in places) or Path(places[0]).is_relative_to(target):
         return False
     places.append(target)
     return True
+
+
+def _is_come_to(target: str, place: str) -> bool:
+    """Whether a folder lies in `place`, and in nothing there that is hidden."""
+    path = Path(target)
+    return path.is_relative_to(place) and not any(map(_is_hidden, path.relative_to(place).parts))
+
+
+def _is_hidden(name: str) -> bool:
+    return name.startswith(".") or name == "tensorboard"
 
 
 def names_in(folder: Path) -> set[str]:

@@ -29,6 +29,7 @@ SETTINGS = {
 }
 COURSE_SPACE = {"learning_rate": [1e-4, 1e-3, 1e-2]}
 HOW_IT_RUNS = {"threads", "device", "num_workers", "save_summary_steps", "save_steps"}  # and not what comes out of it
+FALLING = ("linear", "cosine", "onecycle")  # schedules whose learning rate comes down at the last epoch
 LARGEST_GRID = 10_000  # beyond it are only slips, unless "num_trials" says so
 
 
@@ -51,6 +52,12 @@ class Search:
         """The modules of the one task."""
         task = self.base.get("task", KEYS["task"].default)
         return [f"{task}.net", f"{task}.data_loader"]
+
+    @property
+    def cut_short(self) -> list[str]:
+        """The schedules that pruning would cut off before the learning rate has come down."""
+        space = self.space["schedule"].bounds() if "schedule" in self.space else [self._base["schedule"]]
+        return [schedule for schedule in space if schedule in FALLING and self.pruning != "none"]
 
     # Which configurations there are
 

@@ -1,6 +1,7 @@
 """The trials of a search: which there are, how far each is, which is best. A trial is the folder of an experiment."""
 
 import statistics
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -13,6 +14,7 @@ from engine.search.description import Search, differences
 from engine.search.names import trial_name, without_seed
 from engine.search.outcomes import ENDED, Evidence, read_curve, trial_folders
 
+MOST_REASONS = 3  # that are told of many
 MOST_ATTEMPTS = 2  # of one call, for a trial whose process is killed
 
 
@@ -219,8 +221,15 @@ class Trials:
     @property
     def watched(self) -> tuple[str, str]:
         """The monitored score and whether it is better high (`max`) or low (`min`), as the first scores have it."""
-        told = ((one.monitor, one.mode) for one in map(self.entry, self) if one.val and one.monitor and one.mode)
-        return next(told, ("accuracy", "max"))
+        entries = (one for one in map(self.entry, self) if one.val and one.monitor and one.mode)
+        told = {(str(one.monitor), str(one.mode)): one.folder.name for one in entries if one.state != "failed"}
+        if len(told) > 1:
+            watched = "; ".join(f"{name}: {monitor} ({mode})" for (monitor, mode), name in told.items())
+            raise UserError(
+                f"{self.parent}: trials watch different scores, and cannot be ranked by one: {watched}; name one with "
+                '"monitor" and "mode" in the params.json of a new folder'
+            )
+        return next(iter(told), ("accuracy", "max"))
 
     def score(self, configuration: Configuration) -> float | None:
         """The mean of the monitored score over the seeds; None unless all are finished."""
@@ -239,6 +248,16 @@ class Trials:
         """The configurations that have a score, the best first."""
         scored = [(score, one) for one in self.configurations if (score := self.score(one)) is not None]
         return sorted(scored, key=lambda pair: pair[0], reverse=self.watched[1] == "max")
+
+    def without_score(self) -> str:
+        """Why no configuration has a score, the most frequent reasons first."""
+        entries = [entry for entry in map(self.entry, self) if entry.state]
+        reasons = Counter(
+            f"{one.monitor} was a finite number in no epoch" if one.state == "finished" else one.reason or one.state
+            for one in entries
+        )
+        told = [f"{reason} ({count} of {len(entries)} trials)" for reason, count in reasons.most_common(MOST_REASONS)]
+        return "; ".join(told) or "no trial was trained"
 
     def evidence(self) -> list[Evidence]:
         """What a sampler learns from: all that is known of the configurations in the space."""

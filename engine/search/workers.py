@@ -1,6 +1,7 @@
 """Processes that train one trial each, forked from a server that has imported torch and the task once."""
 
 import gc
+import io
 import multiprocessing
 import multiprocessing.connection
 import os
@@ -78,6 +79,7 @@ class Workers:
         """Call the function in a process of its own, on a free device; its output goes to the end of `log`."""
         taken = [worker.device for worker in self._working.values()]
         device = min(self.devices, key=taken.count)
+        log.open("a").close()  # where that cannot be, the search ends, and says so
         process = self._context.Process(target=_work, args=(log, device, function, arguments))  # type: ignore[attr-defined]
         process.start()
         self._working[name] = Worker(process, device)
@@ -152,8 +154,11 @@ def _work(log: Path, device: str | None, function: Callable[..., None], argument
     threading.Thread(target=_end_with_parent, daemon=True).start()
     multiprocessing.set_start_method(None, force=True)  # for loaders: what a script on this system has
     sys.stdout.flush()
-    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-    os.dup2(os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, mode=0o666), 2)
+    output = os.open(log, os.O_WRONLY | os.O_APPEND)
+    for descriptor in (1, 2):  # what the task prints, too
+        os.dup2(output, descriptor)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(line_buffering=True)  # so that it stands between the lines of the log
     if device is not None:
         _show_only(device)
     function(*arguments)

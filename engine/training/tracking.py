@@ -2,8 +2,10 @@
 
 import logging
 import math
+import os
 import sys
 from collections.abc import Iterable
+from contextlib import suppress
 from logging.handlers import MemoryHandler
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -76,8 +78,16 @@ def set_logger(log_path: str | Path) -> None:
             logger.removeHandler(handler)
             handler.close()
     logger.addHandler(HeldLog(log_path))
-    logger.addHandler(TerminalLog())
+    if not _writes_to(sys.stdout, log_path):  # else each line would stand there twice
+        logger.addHandler(TerminalLog())
     logger.setLevel(logging.INFO)
+
+
+def _writes_to(stream: Any, path: str | Path) -> bool:
+    """Whether what is printed goes into the file, as that of a trial of a search does."""
+    with suppress(OSError, ValueError, AttributeError):  # no such file, or a stream that is none
+        return os.path.samestat(os.fstat(stream.fileno()), os.stat(path))
+    return False
 
 
 def release_log() -> None:

@@ -3,6 +3,7 @@
 import functools
 import json
 import os
+import re
 import shlex
 import shutil
 import signal
@@ -16,12 +17,12 @@ from engine.errors import UserError
 from engine.experiment.status import alone
 from engine.files import write_json
 from engine.search.description import read_search
-from engine.search.live_table import LiveTable, readable
 from engine.search.names import trial_name
 from engine.search.trials import Trials
 from engine.search.workers import Workers
 from tests.support import faults, scripts
 from tests.support.folders import contents, history, read, same_results
+from tests.support.made_runs import make_run
 from tests.support.scripts import ROOT
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="stops processes with signals")
@@ -53,7 +54,7 @@ def search(tmp_path):
             "search_hyperparams", "--parent_dir", parent, *words,
             before=functools.partial(faults.both, faults.fork_workers, before), output=tmp_path, path=path,
         )  # fmt: skip
-        assert done.status == status, done.stdout + done.stderr
+        assert status in (done.status, None), done.stdout + done.stderr
         return done.stdout + done.stderr
 
     return run
@@ -111,7 +112,7 @@ class TestTrials:
         words = next(line for line in said.splitlines() if "train longer" in line).split("train.py ")[1].split()
         assert script("train", *words).status == 0
         longer = parent.with_name("search_best")
-        assert read(longer, "params.json") == BASE | {"threads": 1, "num_epochs": 4}
+        assert read(longer, "params.json") == BASE | {"threads": None, "num_epochs": 4}  # as in the base: all cores
         assert len(history(longer)) == 4
 
     def test_a_score_that_is_better_low_is_ranked_so(self, describe, search):
@@ -340,7 +341,7 @@ class TestNothingIsLost:
         )
         parent = describe({"space": {}}, task="broken")
         said = search(parent, path=path, status=2)
-        assert "no configuration has a score" in said
+        assert "no configuration has a score: ZeroDivisionError: division by zero (1 of 1 trials)" in said
         assert "failed      base: ZeroDivisionError: division by zero" in said
         assert "Traceback" in (parent / "base" / "train.log").read_text()
 
@@ -386,7 +387,7 @@ class TestNothingIsLost:
     def test_one_that_is_killed_again_and_again_waits_for_the_next_call(self, describe, search):
         parent = describe({"space": {"learning_rate": [0.01]}})
         said = search(parent, status=2, before=functools.partial(faults.act_at_batch, 3, faults.die))
-        assert said.count("killed by SIGKILL") == 2
+        assert said.count("interrupted learning_rate=0.01: killed by SIGKILL") == 2
         assert states(parent) == {"learning_rate=0.01": "interrupted"}
         search(parent)
         assert states(parent) == {"learning_rate=0.01": "finished"}
@@ -545,12 +546,35 @@ class TestStopping:
             assert list(states(parent).values()) == ["interrupted"] * 2  # it has waited for them
         said = (tmp_path / "output").read_text()
         assert "Traceback" not in said
-        assert ("Stopped; go on with  python search_hyperparams.py" in said) == (number != signal.SIGKILL)
+        assert ("Next: go on   python search_hyperparams.py" in said) == (number != signal.SIGKILL)
         search(parent)
         assert list(states(parent).values()) == ["finished"] * 2
         for trial in parent.glob("*/"):
             assert len(history(trial)) == 60
             assert "Going on after epoch" in (trial / "train.log").read_text()
+
+    @pytest.mark.slow
+    def test_a_cluster_may_signal_each_process_and_the_group(self, describe, search, start, tmp_path):
+        parent = describe({"space": {"learning_rate": [0.01, 0.02, 0.03]}}, num_epochs=60)
+        process = start(parent, "--num_workers", "2", "--num_trials", "3", "--data_dir", "some where")
+        self.wait_for(lambda: len(list(parent.glob("*/last.pth.tar"))) == 2)
+        workers = [read(path.parent, "status.json")["pid"] for path in parent.glob("*/status.json")]
+        for _ in range(2):
+            for pid in (*workers, process.pid):
+                os.kill(pid, signal.SIGTERM)
+            os.killpg(process.pid, signal.SIGTERM)
+        assert process.wait() == 128 + signal.SIGTERM
+        assert list(states(parent).values()) == ["interrupted"] * 2
+        said = (tmp_path / "output").read_text()
+        assert "Traceback" not in said
+        assert "Stopped with 0 of 3 trials done" in said
+        words = shlex.split(said.split("Next: go on   python search_hyperparams.py ")[1])
+        assert words == [
+            "--parent_dir", str(parent), "--data_dir", "some where", "--num_trials", "3", "--num_workers", "2"
+        ]  # fmt: skip
+        search(*words[1:2], *words[2:])
+        assert list(states(parent).values()) == ["finished"] * 3
+        assert sum("Going on after epoch" in (trial / "train.log").read_text() for trial in parent.glob("*/")) == 2
 
     @pytest.mark.slow
     def test_ctrl_c_while_all_is_imported_is_no_traceback(self, describe, start, variant, tmp_path, monkeypatch):
@@ -564,7 +588,8 @@ class TestStopping:
         assert process.wait() == 130
         self.wait_for(lambda: not self.has_group(process.pid))
         said = (tmp_path / "output").read_text()
-        assert "Stopped; go on with  python search_hyperparams.py" in said
+        command = f"python search_hyperparams.py --parent_dir {parent}"
+        assert said == f"Stopped with 0 of 3 trials done\nNext: go on   {command}\n"
         assert "Traceback" not in said
 
     @staticmethod
@@ -736,37 +761,100 @@ def note_device(path):
     path.write_text(str(os.environ.get("CUDA_VISIBLE_DEVICES")))
 
 
-class TestLiveTable:
-    def test_a_terminal_shows_what_runs_and_how_far_it_is(self, describe, search):
-        import pty  # which Windows lacks
+class TestWhatIsSaid:
+    """Of searches whose trials have left what they would have left."""
 
+    @pytest.fixture
+    def trained(self, describe, search):
+        """Makes a search whose trials are done: `trained({"space": {...}}, {"learning_rate=0.1": [0.9]})`."""
+
+        def make(settings, scores, /, **params):
+            parent = describe(settings, **params)
+            search(parent, "--prepare")
+            for name, accuracies in scores.items():
+                written = read(parent / name, "params.json")
+                params = {key: value for key, value in written.items() if key[0] != "_"}
+                make_run(parent / name, accuracies, params=params)
+                write_json(parent / name / "params.json", written)
+            return parent
+
+        return make
+
+    def test_what_a_task_prints_stands_in_its_log_between_the_lines_there(self, describe, search, variant):
+        call = "    def forward(self, inputs):\n        print('one batch')\n        return super().forward(inputs)"
+        path = variant("talking", net=f"print('imported')\nclass Net(Net):\n{call}")
+        parent = describe({"space": {"learning_rate": [0.01]}}, task="talking")
+        assert "one batch" not in search(parent, path=path)
+        lines = (parent / "learning_rate=0.01" / "train.log").read_text().splitlines()
+        assert lines.count("one batch") == 2 * (7 + 2)  # batches of 32 of 200 points, and of 60
+        assert lines.count("imported") == 1
+        epochs = [number for number, line in enumerate(lines) if "Epoch " in line]
+        assert len(epochs) == 2  # each line of the log once
+        assert lines[epochs[1] :].count("one batch") == 9
+
+    def test_a_terminal_may_lack_letters(self, trained, search):
+        scores = {f"learning_rate=0.1,seed={seed}": [seed / 10] for seed in (1, 2, 3)}
+        parent = trained({"space": {"learning_rate": [0.1]}, "seeds": [1, 2, 3]}, scores)
+        said = search(parent, before=functools.partial(faults.encode_as, "ascii"))
+        assert "Best of 1 finished configurations: learning_rate=0.1" in said
+        assert re.search(r"0\.20* \? 0\.10*", said)
+
+    def test_a_folder_that_may_not_be_written_is_one_line(self, describe, search):
         parent = describe({"space": RATES})
-        search(parent)
-        trials = Trials(parent, read_search(parent))
-        running = next(iter(trials))
-        write_json(running.experiment.file("status.json"), {"state": "interrupted"})
-        trials = Trials(parent, read_search(parent))
-        ours, theirs = pty.openpty()
-        with open(theirs, "w") as stream:
-            table = LiveTable(trials, stream)
-            table.show([running])
-            table.show([running])
-            table.tell_end(next(trial for trial in trials if trial.name == "learning_rate=0.01"))
-            shown = ""
-            while "finished    learning_rate=0.01" not in shown:
-                shown += os.read(ours, 10_000).decode().replace("\r\n", "\n")
-        summary = "3 trials, 0 s: 1 running, 2 finished, 1 interrupted, best accuracy 0."
-        assert shown.count(summary) == 2
-        assert "  epoch 2/2, accuracy 0." in shown
-        assert "  learning_rate=0.001\n" in shown
-        assert shown.count("\x1b[2F\x1b[J") == 2  # back to the first of two lines, and erased
-        assert shown.endswith("\n")
-        assert "finished    learning_rate=0.01: accuracy" in shown
+        parent.chmod(0o555)
+        said = search(parent, status=1, before=faults.lose_privileges)
+        assert said == f"error: {parent}/.search.lock: is not ours to read or write (Permission denied)\n"
 
-    def test_elsewhere_only_what_has_ended_is_told(self, describe, search):
-        said = search(describe({"space": RATES}))
-        assert "\x1b" not in said
-        assert len([line for line in said.splitlines() if line.startswith("finished    learning_rate=")]) == 3
+    @pytest.mark.parametrize("seeds", [[], [1, 2]], ids=["one seed", "seeds"])
+    def test_a_trial_may_be_a_link_to_where_nobody_looks(self, trained, search, script, seeds):
+        names = [f"learning_rate=0.1,seed={seed}" for seed in seeds] or ["learning_rate=0.1"]
+        parent = trained({"space": {"learning_rate": [0.1]}, "seeds": seeds}, {name: [0.5] for name in names})
+        (parent / ".disk").mkdir()
+        for name in names:
+            (parent / name).rename(parent / ".disk" / name)
+            (parent / name).symlink_to(parent / ".disk" / name)
+        said = search(parent)
+        assert "Best of 1 finished configurations: learning_rate=0.1" in said
+        assert str(parent / ("learning_rate=0.1,seed=*" if seeds else "learning_rate=0.1")) in said
 
-    def test_durations_are_in_the_unit_that_suits(self):
-        assert [readable(seconds) for seconds in (5, 90, 5400)] == ["5 s", "1.5 min", "1.5 h"]
+    def test_a_data_dir_that_varies_is_not_overridden(self, describe, search):
+        parent = describe({"space": {"data_dir": ["a", "b"]}})
+        said = search(parent, "--data_dir", "c", status=2)
+        assert said == f'error: {parent}/search.json: "data_dir" stands in the space, so leave out --data_dir\n'
+        assert states(parent) == {}
+
+    def test_without_any_score_it_says_why(self, trained, search):
+        scores = {"learning_rate=0.001": [None, None], "learning_rate=0.01": [None], "learning_rate=0.1": [None]}
+        parent = trained({"space": RATES}, scores)
+        write_json(parent / "learning_rate=0.1" / "status.json", {"state": "pruned", "reason": "others lead"})
+        said = search(parent, status=2)
+        why = "accuracy was a finite number in no epoch (2 of 3 trials); others lead (1 of 3 trials)"
+        assert f"no configuration has a score: {why}" in said
+
+    @pytest.mark.parametrize("name", ["status.json", "run.json", "metrics.jsonl", "metrics_val_best_weights.json"])
+    def test_what_is_half_written_ends_nothing(self, trained, search, name):
+        contents = ["", "{", "[]", "null", '{"state": "running"}', '{"state": ["running"]}', '{"seconds": "1"}', "\xff"]
+        widths = [4, *range(5, 5 + len(contents))]
+        scores = {f"num_hidden={width}": [0.5] for width in widths}
+        parent = trained({"space": {"num_hidden": widths}}, scores)
+        for width, content in zip(widths[1:], contents, strict=True):
+            (parent / f"num_hidden={width}" / name).write_bytes(content.encode("latin-1"))
+        said = search(parent)
+        assert "Traceback" not in said + "".join(path.read_text() for path in parent.glob("*/train.log"))
+        assert "finished configurations: num_hidden=" in said
+
+    @pytest.mark.parametrize(
+        ("settings", "params", "schedule"),
+        [
+            ({"pruning": "halving"}, {"schedule": "onecycle"}, "onecycle"),
+            ({"pruning": "median"}, {"schedule": "cosine"}, "cosine"),
+            ({"pruning": "halving", "space": {"schedule": ["constant", "linear"]}}, {}, "linear"),
+            ({"pruning": "halving", "space": {"schedule": ["constant"]}}, {"schedule": "linear"}, None),
+            ({"pruning": "halving"}, {"schedule": "plateau"}, None),
+            ({}, {"schedule": "onecycle"}, None),
+        ],
+    )
+    def test_a_schedule_that_pruning_cuts_short_is_told(self, describe, search, settings, params, schedule):
+        said = search(describe({"space": RATES, "num_trials": 1, **settings}, **params), "--prepare", status=None)
+        assert ("Warning: " in said) == (schedule is not None)
+        assert schedule is None or f'("schedule": "{schedule}")' in said

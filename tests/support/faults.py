@@ -1,7 +1,10 @@
 """Ways to die: a process that is to be killed arranges for it, and then runs as it would have."""
 
+import ctypes
 import os
 import signal
+import struct
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -80,6 +83,18 @@ def limit_file_size(size: int) -> None:
 
     signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
+
+
+def encode_as(encoding: str) -> None:
+    """Print as to a terminal that knows no other letters."""
+    sys.stdout.reconfigure(encoding=encoding, errors="strict")
+
+
+def lose_privileges() -> None:
+    """Have no more rights than the modes of files give, as an administrator has; they are Linux's own affair."""
+    if os.geteuid() == 0:
+        version_3_of_this_process, no_capabilities = struct.pack("Ii", 0x20080522, 0), bytes(24)
+        assert ctypes.CDLL(None).capset(version_3_of_this_process, no_capabilities) == 0
 
 
 def nothing() -> None:
