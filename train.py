@@ -3,6 +3,7 @@
     python train.py --model_dir experiments/base
     python train.py --model_dir experiments/mine --data_dir data/my_images
     python train.py --model_dir experiments/wide --from experiments/base --set num_channels=64
+    python train.py --model_dir experiments/base --check
 
 Run it again on the same folder, and it goes on where it was.
 """
@@ -26,15 +27,15 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     parser.add_argument("--fresh", action="store_true", help="start over; what was there moves into .old")
     parser.add_argument("--from", dest="source", metavar="FOLDER", help="make model_dir from the params of another")
     parser.add_argument("--set", dest="settings", metavar="KEY=VALUE", action="append", default=[], help="with --from")
+    parser.add_argument("--check", action="store_true", help="look for faults of the task, and train nothing")
     return parser.parse_args(arguments)
 
 
 def decide(arguments: Sequence[str] | None = None) -> Plan:
     """What there is to do, by the command line: begin, go on, or nothing, as it is finished."""
     options = parse_arguments(arguments)
-    return plan_training(
-        options.model_dir, options.data_dir, options.restore_file, options.fresh, options.source, options.settings
-    )
+    start = (options.data_dir, options.restore_file, options.fresh, options.source, options.settings)
+    return plan_training(options.model_dir, *start, only_checks=options.check)
 
 
 if __name__ == "__main__":  # what needs no torch ends here, before the seconds that importing it takes
@@ -163,6 +164,11 @@ def run_experiment(plan: Plan, stop: StopRequest, on_epoch: Hook | None) -> None
 
 def carry_out(plan: Plan, on_epoch: Hook | None = None) -> None:
     """Train as planned, if there is anything to do; `on_epoch` is told each epoch and its validation scores."""
+    if plan.only_checks:
+        from engine.check import check_project
+
+        check_project(plan, forward, choose_optimizer)
+        return
     if not plan.is_finished:
         with held(plan), StopRequest() as stop, training.torch_errors_explained(plan.params.batch_size):
             run_experiment(plan, stop, on_epoch)

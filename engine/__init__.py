@@ -12,4 +12,5 @@ The rooms, each with a door that says what it is for and hands out its names:
 `search`       many experiments from one; stands on `experiment`
 `comparison`   experiments side by side; stands on `experiment`
 `report`       the same as one page; stands on `comparison`
+`check`        a task examined before it is trained; stands on `training` and what that stands on
 """

@@ -29,6 +29,7 @@ ROOMS = {  # which other rooms a room may import; any of them the ground, which 
     "search": {"data", "experiment"},
     "comparison": {"experiment"},
     "report": {"experiment", "comparison"},
+    "check": {"data", "experiment", "training"},
 }
 LIGHT = [
     "errors",

@@ -30,6 +30,7 @@ class Plan:
     is_fresh: bool = False  # to begin again: what is there moves into .old as soon as the first step has worked
     to_write: Values | None = None  # what params.json is to hold, where it is derived from another experiment's
     warnings: tuple[str, ...] = ()
+    only_checks: bool = False  # to look for faults of the task as it would begin, and leave the folder as it is
 
     @property
     def is_finished(self) -> bool:
@@ -49,6 +50,7 @@ def plan_training(
     fresh: bool = False,
     source: str | None = None,
     settings: Sequence[str] = (),
+    only_checks: bool = False,
 ) -> Plan:
     """What to do with the folder `model_dir`: begin, go on, or nothing, as it is finished. Raises `UserError`.
 
@@ -59,7 +61,7 @@ def plan_training(
     to_write = _derived_values(experiment, source, settings)
     if to_write is None:
         _check_folder(experiment.folder)
-    stage = experiment.stage
+    stage, fresh = experiment.stage, fresh or only_checks
     begins = fresh or stage == "new"
     given = {} if fresh else experiment.latest_record().get("given", {})
     if not begins:
@@ -76,7 +78,7 @@ def plan_training(
     if weights is not None and fresh and weights.parent == experiment.folder:  # where they will be when all has moved
         given["init_from"] = (experiment.attic.relative_to(experiment.folder) / weights.name).as_posix()
         params = load_params(experiment.file("params.json"), {**values, **given})
-    return Plan(experiment, params, stage, given, weights, fresh, to_write)
+    return Plan(experiment, params, stage, given, weights, fresh, to_write, only_checks=only_checks)
 
 
 @contextlib.contextmanager

@@ -14,7 +14,7 @@ from engine.training.explanations import (
     torch_errors_explained,
 )
 from engine.training.metric_objects import MacroF1
-from engine.training.metrics import Losses, Scores, mean_losses
+from engine.training.metrics import Losses, Scores, mean_losses, to_numpy
 from engine.training.monitoring import Hook, Watch
 from engine.training.optimization import (
     Gradients,
@@ -79,6 +79,7 @@ __all__ = [
     "set_logger",
     "set_training_mode",
     "split_fingerprints",
+    "to_numpy",
     "torch_errors_explained",
     "write_checkpoint",
 ]

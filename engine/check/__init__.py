@@ -1,0 +1,12 @@
+"""A minute's examination of a task before hours are spent on it: `train.py --check`.
+
+Each check is a function that takes a `Project` and returns a `Finding`; a subject is a module. Nothing here knows what
+a healthy task looks like in general: what is wrong is judged against chance, and what cannot be judged is said so.
+Stands on `training` and on what that stands on.
+"""
+
+from engine.check.examination import CHECKS, ChecksFailed, check_project, examine
+from engine.check.finding import Finding
+from engine.check.project import Project
+
+__all__ = ["CHECKS", "ChecksFailed", "Finding", "Project", "check_project", "examine"]
