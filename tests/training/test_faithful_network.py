@@ -1,6 +1,7 @@
 """The network is taken as it is: what the engine trains is what a plain loop trains, and it comes back as it was."""
 
 import json
+import math
 
 import pytest
 import torch
@@ -11,7 +12,7 @@ import evaluate
 import train
 from tests.projects.odd_networks import data_loader
 from tests.projects.odd_networks.net import NETS
-from tests.support.folders import checkpoint, history, read, same_results
+from tests.support.folders import checkpoint, history, read, same, same_results
 from tests.support.plain_loop import mean_loss, train_plainly
 
 SEED, EPOCHS, BATCH_SIZE = 230, 3, 4  # 6 batches, the last one of 2
@@ -135,3 +136,36 @@ def test_averaged_weights_are_those_of_a_plain_loop(engine, kind):
     for (name, weight), average in zip(ours.named_parameters(), plain.average, strict=True):
         finite = weight.isfinite()
         torch.testing.assert_close(weight[finite], average[finite].to(weight), rtol=1e-4, atol=1e-6, msg=name)
+
+
+@pytest.mark.parametrize(
+    "kind", ["masked", "extra state", "spectral norm", "old spectral norm", "thawing, SGD", "shared"]
+)
+def test_what_has_no_mean_is_what_it_is_in_the_network(engine, kind):
+    folder = engine(kind, ema_decay=0.6)
+    content = checkpoint(folder)
+    parameters = {name for name, _ in NETS[KINDS[kind][0]]().named_parameters(remove_duplicate=False)}
+    others = [name for name in content["state_dict"] if name not in parameters]
+    assert others or kind == "shared"
+    for name in others:
+        assert same(content["state_dict"][name], content["training_state_dict"][name])
+    assert all(math.isfinite(row["val_loss"]) for row in history(folder))
+    if "spectral" in kind:
+        model = NETS[KINDS[kind][0]]()
+        model.load_state_dict(content["state_dict"])
+        model.eval()(torch.zeros(1, 5))
+        assert torch.linalg.matrix_norm(model[1].weight, 2).item() == pytest.approx(1, abs=0.1)
+
+
+@pytest.mark.parametrize("kind", ["plain, SGD", "sparse, SGD", "slice, SGD", "learned loss", "weight norm", "masked"])
+def test_accumulated_batches_are_one_batch_of_a_plain_loop(engine, kind):
+    net, name, arguments = KINDS[kind]
+    plain = train_plainly(
+        NETS[net],
+        lambda model: getattr(optim, name)(model.parameters(), lr=PARAMS["learning_rate"], **arguments),
+        data_loader.batches("train", 2 * BATCH_SIZE),
+        cross_entropy,
+        EPOCHS,
+        SEED,
+    )
+    assert_same_weights(checkpoint(engine(kind, accumulate=2))["state_dict"], plain.model.state_dict())
