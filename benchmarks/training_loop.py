@@ -105,7 +105,7 @@ def floor(folder: Path, num_epochs: int) -> None:
 
 
 def measure_processes(num_epochs: int, repeats: int) -> None:
-    """Print what whole processes take, with the same loaders: `train.py`, and the loop by hand; waited, and computed."""
+    """Print what whole processes take, with the same loaders: `train.py` and the loop by hand."""
     keys = {"task": "benchmarks.loader_task", "num_epochs": num_epochs, "batch_size": BATCH_SIZE}
     sides = {"ours": ["train.py", "--model_dir"], "by hand": ["-m", "benchmarks.training_loop", "--by_hand"]}
     seconds: dict[str, list[tuple[float, float]]] = {name: [] for name in sides}

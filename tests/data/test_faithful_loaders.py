@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import multiprocessing
 import os
 import random
 import signal
@@ -156,7 +157,10 @@ def tell(number):
     dataset.told = "something"
 
 
-@pytest.mark.parametrize("method", ["fork", "forkserver"])
+METHODS = [method for method in ("forkserver", "fork", "spawn") if method in multiprocessing.get_all_start_methods()]
+
+
+@pytest.mark.parametrize("method", METHODS[:2])
 def test_a_worker_meets_the_data_set_of_the_task(method):
     loader = DataLoader(
         TellsItsWorkers(), 2, num_workers=2, worker_init_fn=tell, collate_fn=list, multiprocessing_context=method
@@ -335,7 +339,7 @@ class Scaled(Dataset):
 
 def test_workers_that_are_not_forked_live_on_until_their_data_set_is_changed():
     dataset = Scaled()
-    loader = DataLoader(dataset, 2, num_workers=1, multiprocessing_context="forkserver", collate_fn=list)
+    loader = DataLoader(dataset, 2, num_workers=1, multiprocessing_context=METHODS[0], collate_fn=list)
     feed = Feed(loader, 230)
 
     def workers_and_values(epoch):
