@@ -62,11 +62,8 @@ def refuse_experiment(parent: Path) -> None:
 def tell_plan(parent: Path, search: Search) -> None:
     """Say what is varied where nobody has said it, and what may come of a rash choice."""
     if schedules := search.cut_short:
-        print(
-            f'Warning: "pruning": "{search.pruning}" compares trials before their end, where a learning rate that\n'
-            f'  falls until then ("schedule": "{schedules[0]}") tells little; "constant" and "plateau" compare well',
-            flush=True,
-        )
+        print("Warning: pruning compares trials midway, where a learning rate that comes down")
+        print(f'  at the end ("schedule": "{schedules[0]}") tells little; "constant" compares well', flush=True)
     if not (parent / "search.json").is_file():
         space = "; ".join(f"{key} {', '.join(map(str, one.bounds()))}" for key, one in search.space.items())
         print(f"{parent} has no search.json: trying {space}", flush=True)
@@ -228,6 +225,7 @@ def conclude(trials: Trials) -> None:
     folders = [trial.experiment.folder for trial in best.trials]
     result = {"name": best.name, "monitor": monitor, "mode": mode, "score": score, "scores": trials.scores(best)}
     write_json(trials.parent / "best.json", {**result, "params": best.params, "folders": [str(one) for one in folders]})
+    tell_doubts(trials)
     print(f"Best of {len(ranking)} finished configurations: {best.name}")
     over = f", mean of {len(folders)} seeds" if len(folders) > 1 else ""
     print(f"  val: {', '.join(f'{name} {value:.4g}' for name, value in trials.scores(best).items())}{over}")
@@ -242,6 +240,17 @@ def conclude(trials: Trials) -> None:
     print(f"Next: compare them   python synthesize_results.py --parent_dir {quote(str(trials.parent))}")
     print(f"      test it        python evaluate.py {tested}")
     print(f"      train longer   python train.py --model_dir {quote(f'{trials.parent}_best')} {longer}")
+
+
+def tell_doubts(trials: Trials) -> None:
+    """Say where there was less to try than was asked for, and where scores may not compare."""
+    count, asked_for = sum(one.is_wanted for one in trials.configurations), trials.search.num_trials
+    if asked_for is not None and count < asked_for:
+        print(f"The space holds {count} configurations, fewer than the {asked_for} asked for")
+    finished = [entry for entry in map(trials.entry, trials) if entry.state == "finished"]
+    recorded = {"data": {entry.data for entry in finished}, "code": {entry.code for entry in finished}}
+    if differ := [name for name, prints in recorded.items() if len(prints - {""}) > 1]:
+        print(f"Warning: finished trials differ in their {' and '.join(differ)}: scores may not compare")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

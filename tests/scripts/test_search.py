@@ -831,6 +831,25 @@ class TestWhatIsSaid:
         why = "accuracy was a finite number in no epoch (2 of 3 trials); others lead (1 of 3 trials)"
         assert f"no configuration has a score: {why}" in said
 
+    def test_trials_of_other_data_or_code_are_told(self, trained, search):
+        parent = trained({"space": RATES}, {f"learning_rate={rate}": [0.5] for rate in RATES["learning_rate"]})
+        assert "Warning" not in search(parent)
+        told = []
+        for changes in ({"code": {"net.py": "2"}}, {"data": {"sha256": "1"}}, {"data": {"sha256": "2"}}):
+            trial = parent / "learning_rate=0.01"
+            write_json(trial / "run.json", read(trial, "run.json") | changes)
+            told += [line for line in search(parent).splitlines() if "Warning" in line]
+            trial = parent / "learning_rate=0.1"
+            write_json(trial / "run.json", read(trial, "run.json") | {"data": {"sha256": "1"}})
+        differ = ["code", "code", "data and code"]
+        assert told == [f"Warning: finished trials differ in their {what}: scores may not compare" for what in differ]
+
+    def test_a_space_that_holds_less_than_is_asked_for_is_told(self, trained, search):
+        settings = {"space": {"num_hidden": [4, 8]}, "method": "random", "num_trials": 3}
+        parent = trained(settings, {"num_hidden=4": [0.5], "num_hidden=8": [0.6]})
+        assert "\nThe space holds 2 configurations, fewer than the 3 asked for\n" in search(parent)
+        assert "fewer" not in search(parent, "--num_trials", "2")
+
     @pytest.mark.parametrize("name", ["status.json", "run.json", "metrics.jsonl", "metrics_val_best_weights.json"])
     def test_what_is_half_written_ends_nothing(self, trained, search, name):
         contents = ["", "{", "[]", "null", '{"state": "running"}', '{"state": ["running"]}', '{"seconds": "1"}', "\xff"]

@@ -131,6 +131,19 @@ def test_further_seeds_are_called_as_the_first_one_is(describe):
     assert names(later) == ["learning_rate=0.01,width=4,seed=1", "learning_rate=0.01,width=4,seed=2"]
 
 
+@pytest.mark.parametrize("other", [{"monitor": "loss"}, {"mode": "min"}], ids=["another score", "another way"])
+def test_trials_that_watch_different_scores_are_not_ranked(describe, other):
+    trials = trained(parent := describe({"learning_rate": [0.01, 0.1]}))
+    assert trials.watched == ("accuracy", "max")
+    trial = parent / "learning_rate=0.1"
+    (trial / "run.json").write_text(json.dumps(json.loads((trial / "run.json").read_text()) | other))
+    for asked in ("ranking", "evidence"):
+        with pytest.raises(UserError, match=r"trials watch different scores.*: learning_rate=0.01: accuracy \(max\); "):
+            getattr(planned(parent), asked)()
+    (trial / "status.json").write_text('{"state": "failed"}')
+    assert [one.name for _, one in planned(parent).ranking()] == ["learning_rate=0.01"]
+
+
 ODD = [1, True, None, "1", "a", "A", "a,right=b", "b", "1,right=1", [1], "ä", "a/b"]
 
 
