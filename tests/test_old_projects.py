@@ -197,3 +197,64 @@ def test_a_checkpoint_that_was_written_in_2018_is_read(tmp_path, experiment, scr
         if name.endswith("weight"):
             assert same(checkpoint(folder)["state_dict"][name], weights)
     assert math.isfinite(history(folder)[0]["val_loss"])
+
+
+# What other old projects do: most of it runs as it is; the rest is one line that says what to change
+
+POINTS = {"task": "old", "data_dir": "none", "learning_rate": 0.01, "num_epochs": 1, "batch_size": 32}
+RUNS = {  # net.py
+    "a network that is moved to params.device": (
+        "class Net(Net):\n    def __init__(self, params):\n        super().__init__(params)\n"
+        "        self.to(params.device)\n        assert params.cuda == (params.device.type == 'cuda')"
+    ),
+    "a network made by a function": "Other = Net\ndef Net(params):\n    return Other(params)",
+    "a loss by hand": (
+        "from torch.nn.functional import log_softmax\ndef loss_fn(outputs, labels):\n    number = outputs.size()[0]\n"
+        "    return -log_softmax(outputs, dim=1)[range(number), labels].sum() / number"
+    ),
+}
+REFUSED = {  # params, net.py, data_loader.py, and what is said
+    "a key with another meaning": ({"patience": 0.02}, "", "", '"patience" must be a whole number, not 0.02'),
+    "a list of values": ({"learning_rate": [0.1, 0.01]}, "", "", "belong into a search.json"),
+    "no data": (
+        {"data_dir": "data/nowhere"},
+        "",
+        "def fetch_dataloader(types, data_dir, params):\n    return open(data_dir + '/train.txt')",
+        "--data_dir",
+    ),
+    "a network of two arguments": (
+        {},
+        "class Net(Net):\n    def __init__(self, params, vocabulary):\n        super().__init__(params)",
+        "",
+        "Net is called with (params), and it takes (params, vocabulary)",
+    ),
+    "a loader of two arguments": (
+        {},
+        "",
+        "def fetch_dataloader(types, data_dir):\n    return {}",
+        "fetch_dataloader is called with (types, data_dir, params), and it takes (types, data_dir)",
+    ),
+    "a loss that is a number": (
+        {},
+        "def loss_fn(outputs, labels):\n    return nn.functional.cross_entropy(outputs, labels).item()",
+        "",
+        "a float, not a tensor",
+    ),
+}
+
+
+@pytest.mark.parametrize("habit", RUNS)
+def test_old_habits_run(experiment, variant, script, habit):
+    path = variant("old", net=RUNS[habit])
+    (path / "old" / "plot.py").write_bytes("print 'in Python 2, in Latin-1: \xe9'\n".encode("latin-1"))
+    done = script("train", "--model_dir", experiment(**POINTS), path=path)
+    assert done.status == 0, done.stderr
+
+
+@pytest.mark.parametrize("habit", REFUSED)
+def test_what_cannot_run_is_one_line(experiment, variant, script, habit):
+    params, net, data_loader, said = REFUSED[habit]
+    path = variant("old", net=net, data_loader=data_loader)
+    done = script("train", "--model_dir", experiment(**POINTS | params), path=path)
+    assert (done.status, done.stderr.count("\n")) == (2, 1), done.stderr
+    assert said in done.stderr
