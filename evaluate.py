@@ -25,8 +25,12 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     which.add_argument("--parent_dir", metavar="GROUP", help="each experiment in a folder, or in a row of the results")
     parser.add_argument("--data_dir", help="data to evaluate on, if not what it was trained on")
     parser.add_argument("--restore_file", default="best", help="checkpoint: best, last, or a path")
+    parser.add_argument("--max_eval_batches", type=int, help="take only so many; if absent the whole split")
     parser.add_argument("--split", default="test", help="which part of the data: test, val, train")
-    return parser.parse_args(arguments)
+    options = parser.parse_args(arguments)
+    if options.max_eval_batches is not None and options.max_eval_batches < 1:
+        parser.error(f"--max_eval_batches must be at least 1, not {options.max_eval_batches}")
+    return options
 
 
 def read_members(options: argparse.Namespace) -> list[Entry]:
@@ -39,11 +43,16 @@ def read_members(options: argparse.Namespace) -> list[Entry]:
     return entries
 
 
+def plan_for(model_dir: str | Path, options: argparse.Namespace) -> Evaluation:
+    """What to evaluate of one experiment."""
+    return plan_evaluation(model_dir, options.split, options.restore_file, options.data_dir, options.max_eval_batches)
+
+
 def decide(arguments: Sequence[str] | None = None) -> argparse.Namespace | Evaluation:
     """What to evaluate, by the command line: one experiment, or those of a group, which the options name."""
     options = parse_arguments(arguments)
     if not options.parent_dir:
-        return plan_evaluation(options.model_dir, options.split, options.restore_file, options.data_dir)
+        return plan_for(options.model_dir, options)
     options.members = read_members(options)
     return options
 
@@ -60,7 +69,7 @@ from torch import nn
 
 from engine import training
 from engine.comparison import summarize
-from engine.data import SamePass, TensorBatches
+from engine.data import SamePass, TensorBatches, count_of, part_of
 from engine.nested import as_pair
 from engine.training import Device, Losses, Predictions, Scores, Task, TerminalLog
 from engine.wording import score_line
@@ -112,6 +121,7 @@ def evaluate_experiment(plan: Evaluation) -> dict[str, float]:
     experiment, params = plan.experiment, plan.params
     checkpoint = training.read_checkpoint(plan.checkpoint)
     params.learn(checkpoint.get("learned", {}))
+    params.provide(is_other_data=plan.is_on_other_data)
     device = training.device_for(params)
     logging.info(f"Evaluating {plan.checkpoint} on {plan.split}, on {device}")
     experiment.warn_of_edits()
@@ -129,6 +139,7 @@ def evaluate_experiment(plan: Evaluation) -> dict[str, float]:
         training.check_examples(checkpoint.get("learned", {}), {plan.split: batches})
     if isinstance(batches, TensorBatches):
         batches.shuffle = False  # the order of its names
+    whole, batches = count_of(batches), part_of(batches, params.max_eval_batches)
     model = device.place(task.Net(params))
     training.load_weights(model, checkpoint["state_dict"], plan.checkpoint)
 
@@ -137,8 +148,10 @@ def evaluate_experiment(plan: Evaluation) -> dict[str, float]:
     with training.torch_errors_explained(params.batch_size):
         scores = evaluate(model, SamePass(batches, params.seed, plan.split), task, params, device, predictions)
     predictions.finish()
-    logging.info(f"- {plan.split}: {score_line(scores) or 'no labels, only predictions'}")
-    experiment.record_evaluation(plan.split, plan.tag, {**plan.look, "edited": edited, "scores": scores})
+    part = f" ({count_of(batches)} of {whole} examples)" if params.max_eval_batches else ""
+    logging.info(f"- {plan.split}{part}: {score_line(scores) or 'no labels, only predictions'}")
+    look = {**plan.look, "edited": edited, "examples": count_of(batches), "of": whole, "scores": scores}
+    experiment.record_evaluation(plan.split, plan.tag, look)
     predictions.write(experiment.file(f"predictions_{plan.name}.csv"))
     if scores and task.report is not None:
         task.report(predictions, experiment.folder)
@@ -172,7 +185,7 @@ def evaluate_group(options: argparse.Namespace) -> None:
 
 def evaluate_member(entry: Entry, options: argparse.Namespace) -> dict[str, float]:
     """Evaluate one experiment of a group; what it has to say goes to its log, and only warnings to the terminal."""
-    plan = plan_evaluation(entry.folder, options.split, options.restore_file, options.data_dir)
+    plan = plan_for(entry.folder, options)
     training.set_logger(plan.experiment.file("evaluate.log"))
     for handler in logging.getLogger().handlers:
         if isinstance(handler, TerminalLog):

@@ -52,7 +52,7 @@ from torch import nn
 from torch.optim import Optimizer
 
 from engine import training
-from engine.data import Feed, SamePass
+from engine.data import Feed, SamePass, part_of
 from engine.experiment import StopRequest, held
 from engine.randomness import use_deterministic_operations
 from engine.training import Device, Gradients, Hook, Schedule, Scores, State, Task, Watch
@@ -147,7 +147,7 @@ def run_experiment(plan: Plan, stop: StopRequest, on_epoch: Hook | None) -> None
     loaders = training.fetch_batches(task, ["train", "val"], params, device)
     batches_per_epoch = params.steps_per_epoch and params.steps_per_epoch * params.accumulate
     feed = Feed(loaders["train"], params.seed, params.max_train_batches, batches_per_epoch)
-    val_batches = SamePass(loaders["val"], params.seed, "val")
+    val_batches = SamePass(part_of(loaders["val"], params.max_eval_batches), params.seed, "val")
     steps_per_epoch = math.ceil(len(feed) / params.accumulate)  # the last one may be of fewer batches
     state = make_state(task, params, device, steps_per_epoch, plan.weights)
     state.learned |= training.split_fingerprints(loaders)

@@ -67,7 +67,7 @@ KEYS = {key.name: key for key in (
     Key("mode", str, None, "whether monitor is better high or low", choices=("max", "min")),
     Key("patience", int, None, "epochs without a new best after which training stops", low=1),
     Key("max_train_batches", int, None, "take only so many, the same ones each epoch", low=1),
-    Key("max_eval_batches", int, None, "evaluate on only so many", low=1),
+    Key("max_eval_batches", int, None, "validate on only so many, drawn from all over the split", low=1),
 )}
 # fmt: on
 DEFAULTS: Values = {key.name: key.default for key in KEYS.values()}

@@ -9,7 +9,7 @@ def counted(number: float, noun: str) -> str:
     >>> counted(1, "epoch"), counted(2, "epoch"), counted(2, "batch")
     ('1 epoch', '2 epochs', '2 batches')
     """
-    plural = f"{noun}es" if noun.endswith(("ch", "s", "x")) else f"{noun}s"
+    plural = f"{noun}es" if noun.endswith(("tch", "sh", "s", "x")) else f"{noun}s"
     return f"{number} {noun if number == 1 else plural}"
 
 

@@ -52,7 +52,9 @@ def find_splits(types: Sequence[str], data_dir: Path, params: Params) -> ImageFo
     classes, drawn = getattr(params, "classes", None), getattr(params, "split", None)
     if classes is None and "train" not in types:
         raise UserError(f"{data_dir}: the classes are learned from the training images; train first")
-    return find_images(data_dir, types, params.seed, classes, drawn, params.option(FOLDS), params.option(FOLD))
+    folds, fold = params.option(FOLDS), params.option(FOLD)
+    whole = getattr(params, "is_other_data", False)  # than those trained on: all of them are new to the network
+    return find_images(data_dir, types, params.seed, classes, drawn, folds, fold, whole)
 
 
 def learn_classes_and_sizes(folder: ImageFolder, params: Params) -> None:

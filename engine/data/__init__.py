@@ -11,6 +11,7 @@ from engine.data.image_cache import read_headers, read_images
 from engine.data.image_folder import ImageFolder, find_images
 from engine.data.iterators import fetch_iterators
 from engine.data.membership import fingerprint, shared_examples
+from engine.data.part import count_of, part_of
 from engine.data.sample_data import write_digits
 
 __all__ = [
@@ -19,9 +20,11 @@ __all__ = [
     "ImageFolder",
     "SamePass",
     "TensorBatches",
+    "count_of",
     "fetch_iterators",
     "find_images",
     "fingerprint",
+    "part_of",
     "read_headers",
     "read_images",
     "shared_examples",

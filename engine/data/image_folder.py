@@ -65,13 +65,14 @@ def find_images(
     drawn: Mapping[str, Sequence[str]] | None = None,
     folds: int | None = None,
     fold: int = 0,
+    whole: bool = False,
 ) -> ImageFolder:
     """The splits `types` of the images in `data_dir`.
 
     `classes` are those that the training data had, and are found there if not given; `drawn` is what an earlier call
     returned, so that the same files go to the same splits again. With `folds`, the images to train on are cut into so
     many parts, of which part `fold` (from 0) is val; a val folder is then left alone. A split of any other name is a
-    folder of images without labels.
+    folder of images without labels. With `whole` nothing is drawn: a split without a folder of its own is all images.
     """
     if folds and fold >= folds:
         raise UserError(f'params.json: "fold" must be from 0 to {folds - 1}, not {fold}')
@@ -81,9 +82,9 @@ def find_images(
         sources.pop("val", None)
     parent = "all" if "all" in sources else "train"
     names = list(classes) if classes else _class_names(data_dir, sources.get(parent))
-    held_out = {
-        key: list(some) for key, some in (drawn or _draw(sources, seed, folds, fold)).items() if key not in sources
-    }
+    everything = dict.fromkeys(types, sources.get(parent, {}))
+    given = everything if whole else drawn or _draw(sources, seed, folds, fold)
+    held_out = {key: list(some) for key, some in given.items() if key not in sources}
     taken = {file for some in held_out.values() for file in some}
     splits = {}
     for split in types:

@@ -57,7 +57,7 @@ class Experiment:
     def warn_of_edits(self) -> None:
         """Warn, where a run is evaluated, of values in params.json that it was not trained with."""
         recorded, there = self.latest_record().get("params", {}), load_params(self.file("params.json")).effective()
-        keys = (recorded.keys() & there.keys()) - MAY_CHANGE - AS_IT_IS_NOW
+        keys = (recorded.keys() & there.keys()) - MAY_CHANGE - AS_IT_IS_NOW - {"max_eval_batches"}
         if edited := sorted(key for key in keys if recorded[key] != there[key]):
             logging.warning(f"Evaluated as it was trained; params.json now has another {', '.join(edited)}")
 

@@ -208,6 +208,9 @@ def _written(experiment: Experiment, values: Values | None) -> Iterator[None]:
         raise
 
 
+OWN_SPLITS = ("train", "val", "test")
+
+
 @dataclass(frozen=True)
 class Evaluation:
     """A look at a split: with which checkpoint of an experiment, on which data, and what its files are called."""
@@ -232,26 +235,36 @@ class Evaluation:
 
 
 def plan_evaluation(
-    model_dir: str | Path, split: str = "test", restore_file: str = "best", data_dir: str | None = None
+    model_dir: str | Path,
+    split: str = "test",
+    restore_file: str = "best",
+    data_dir: str | None = None,
+    max_batches: int | None = None,
 ) -> Evaluation:
     """What to evaluate: the checkpoint `restore_file` of the experiment in a folder, with the params of its run.
 
-    Params of where and how it is computed are those of today. Raises `UserError` if there is no such checkpoint.
+    Params of where and how it is computed are those of today, and the whole split is taken but for `max_batches`, which
+    are a look of another name. Raises `UserError` if there is no such checkpoint.
     """
     experiment = Experiment(model_dir)
     _check_folder(experiment.folder)
     params = load_params(experiment.file("params.json"))
     record = experiment.latest_record()
     recorded = record.get("params", params.effective())
-    now = {key: params.effective()[key] for key in AS_IT_IS_NOW} | {"data_dir": data_dir or recorded["data_dir"]}
+    now = {key: params.effective()[key] for key in AS_IT_IS_NOW} | {
+        "data_dir": data_dir or recorded["data_dir"],
+        "max_eval_batches": max_batches,
+    }
     params = load_params(experiment.file("run.json" if "params" in record else "params.json"), {**recorded, **now})
     checkpoint = experiment.checkpoint(restore_file)
     is_on_other_data = False
     if data_dir is not None and data_dir != recorded["data_dir"]:
         is_on_other_data = bool(_data_differences(experiment, data_dir).refused)
     tag = _as_name(os.path.relpath(checkpoint, experiment.folder).removesuffix(".pth.tar"))
-    if is_on_other_data:
+    if is_on_other_data and split in OWN_SPLITS:  # a split of another name tells itself apart
         tag += f"_on_{_as_name(str(data_dir))}"
+    if max_batches is not None:
+        tag += f"_{counted(max_batches, 'batch').replace(' ', '_')}"
     return Evaluation(experiment, params, checkpoint, split, tag, is_on_other_data)
 
 

@@ -259,3 +259,15 @@ def test_a_folder_of_another_name_holds_images_without_labels(tmp_path):
     assert split.names == ["photos/1.jpg", "photos/2.png"]
     with pytest.raises(UserError, match="pictures: no folder with images"):
         find_images(tmp_path, ["pictures"], 1, classes=["cat", "dog"])
+
+
+def test_of_other_data_the_whole_is_scored_unless_they_have_folders_for_splits(tmp_path, split_folder):
+    classes = ["cat", "dog"]
+    (tmp_path / "other").mkdir()
+    write_classes(tmp_path / "other", {"cat": 20, "dog": 30})
+    recorded = {"test": ["cat/1.png"], "val": ["dog/1.png"]}
+    found = find_images(tmp_path / "other", ["test"], 1, classes, recorded, whole=True)
+    assert found.splits["test"].class_counts(2) == [20, 30]
+    assert found.splits["test"].names[0] == "cat/0.png"
+    found = find_images(split_folder, ["test"], 1, classes, recorded, whole=True)
+    assert found.splits["test"].class_counts(2) == [3, 4]

@@ -7,7 +7,7 @@ import random
 import pytest
 
 from engine.errors import UserError
-from engine.experiment import choose_monitor, merit, read_entry, recorded_monitor, usual_mode
+from engine.experiment import choose_monitor, merit, plan_training, read_entry, recorded_monitor, usual_mode
 from tests.support.made_runs import history_row, make_run, write
 
 
@@ -53,6 +53,16 @@ def test_what_a_reader_finds(record, params, logged, found):
 )
 def test_the_name_of_a_score_may_tell_its_direction(metric, mode):
     assert usual_mode(metric) == mode
+
+
+def test_a_missing_mode_is_told_before_anything_is_imported_and_a_slip_is_left_for_later(tmp_path):
+    for monitor, said in (("f1", 'needs "mode"'), ("acuracy", None), ("loss", None)):
+        write(tmp_path, "params.json", {"monitor": monitor, "data_dir": "none"})
+        if said is None:
+            assert plan_training(tmp_path).stage == "new"
+        else:
+            with pytest.raises(UserError, match=said):
+                plan_training(tmp_path)
 
 
 def test_an_old_folder_without_an_accuracy_is_compared_by_its_loss(tmp_path):

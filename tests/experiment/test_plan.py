@@ -218,4 +218,6 @@ def test_other_data_are_named_and_moved_data_are_not_other(run, tmp_path):
     assert other.is_on_other_data
     assert other.name.startswith("test_best_on_")
     assert other.name.endswith("other")
+    new = plan_evaluation(folder, split="new", data_dir=str(tmp_path / "other"))
+    assert (new.name, new.look["data_dir"]) == ("new", str(tmp_path / "other"))
     assert other.look == {"checkpoint": "best", "data_dir": str(tmp_path / "other")}

@@ -761,6 +761,43 @@ def test_a_warm_start_takes_the_weights_and_nothing_else(trained, points, train,
 # Evaluation
 
 
+def test_the_scores_of_another_network_never_stand_for_this_ones(trained, points, train, script, tmp_path):
+    folder, other = trained(tmp_path / "run"), train(points("other", num_epochs=1, seed=3))
+    assert script("evaluate", "--model_dir", folder).status == 0
+    own = contents(folder)
+    for name, start in (("other_best", "../other/best.pth.tar"), ("last", "last")):
+        (folder / "last.pth.tar").write_bytes((other / "last.pth.tar").read_bytes())
+        done = script("evaluate", "--model_dir", folder, "--restore_file", start)
+        assert done.status == 0, done.stderr
+        assert {f"metrics_test_{name}.json", f"predictions_test_{name}.csv"} <= contents(folder).keys()
+    for name in ("metrics_test_best.json", "predictions_test.csv"):
+        assert contents(folder)[name] == own[name]
+    looks = [look["checkpoint"] for look in read(folder, "run.json")["evaluations"]]
+    assert looks == ["best", "../other/best", "last"]
+
+
+def test_code_that_was_edited_since_is_said_and_recorded_where_it_is_scored(points, variant, train, script):
+    path = variant("edited", net="x = 1")
+    folder = train(points(task="edited"), path=path)
+    assert "was edited" not in script("evaluate", "--model_dir", folder, path=path).stdout
+    net = path / "edited" / "net.py"
+    net.write_text(net.read_text() + "\ny = 2")
+    assert (
+        "The code was edited since this run was trained: edited/net.py"
+        in script("evaluate", "--model_dir", folder, path=path).stdout
+    )
+    assert [look["edited"] for look in read(folder, "run.json")["evaluations"]] == [[], ["edited/net.py"]]
+
+
+def test_a_score_that_is_no_number_in_any_epoch_is_said_with_the_way_out(points, variant, train):
+    net = "metrics = {'accuracy': lambda outputs, labels: float('nan')}"
+    folder = train(points(task="nowhere_a_number", num_epochs=2), path=variant("nowhere_a_number", net=net))
+    log = (folder / "train.log").read_text()
+    assert log.count("val accuracy is no number") == 1
+    assert "(total, count)" in log
+    assert not (folder / "best.pth.tar").exists()
+
+
 def test_evaluation_leaves_scores_and_a_line_for_each_example(trained, script, tmp_path):
     folder = trained(tmp_path / "run")
     before = contents(folder)
@@ -780,12 +817,12 @@ def test_evaluation_leaves_scores_and_a_line_for_each_example(trained, script, t
 
 
 def test_evaluation_uses_the_params_of_the_run_and_says_if_the_file_has_others(points, train, script):
-    folder = train(points(max_eval_batches=2, device="cpu"))
-    values = read(folder, "params.json") | {"max_eval_batches": 1, "num_epochs": 7, "device": "auto"}
+    folder = train(points(steps_per_epoch=9, device="cpu"))
+    values = read(folder, "params.json") | {"steps_per_epoch": 1, "num_epochs": 7, "device": "auto"}
     (folder / "params.json").write_text(json.dumps(values))
     done = script("evaluate", "--model_dir", folder, "--split", "val")
     assert done.status == 0, done.stderr
-    assert "params.json now has another max_eval_batches, num_epochs\n" in done.stdout
+    assert "params.json now has another num_epochs, steps_per_epoch\n" in done.stdout
     assert read(folder, "metrics_val_best.json") == read(folder, "metrics_val_best_weights.json")
 
 
@@ -910,11 +947,19 @@ def fetch_dataloader(types, data_dir, params, fetch=fetch_dataloader):
 """
     path = variant("named", data_loader=loader)
     folder = train(points(task="named", max_eval_batches=2, batch_size=7), path=path)
-    done = script("evaluate", "--model_dir", folder, path=path)
+    words = ("--model_dir", folder)
+    assert script("evaluate", *words, path=path).status == 0
+    assert len(list(csv.DictReader((folder / "predictions_test.csv").open()))) == 60  # all, unless it is asked for less
+    whole = read(folder, "metrics_test_best.json")
+    done = script("evaluate", *words, "--max_eval_batches", 2, path=path)
     assert done.status == 0, done.stderr
-    assert [line["file"] for line in csv.DictReader((folder / "predictions_test.csv").open())] == list(
-        map(str, range(14))
-    )
+    size = len(checkpoint_batches := list(csv.DictReader((folder / "predictions_test_best_2_batches.csv").open())))
+    assert f"- test ({size} of 60 examples): " in done.stdout
+    assert [int(line["file"]) for line in checkpoint_batches] == [index * 60 // size for index in range(size)]
+    assert read(folder, "metrics_test_best.json") == whole
+    right = np.mean([line["label"] == line["prediction"] for line in checkpoint_batches])
+    assert read(folder, "metrics_test_best_2_batches.json")["accuracy"] == pytest.approx(right)
+    assert [look["examples"] for look in read(folder, "run.json")["evaluations"]] == [60, size]
 
 
 def test_examples_without_labels_are_predicted_and_not_scored(points, variant, train, script):

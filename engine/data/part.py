@@ -1,0 +1,51 @@
+"""A part of a split, to look at less of it than there is: drawn evenly over the whole, for files often lie by class."""
+
+import copy
+from typing import Any
+
+from torch.utils.data import BatchSampler, DataLoader, IterableDataset, SequentialSampler, Subset
+
+from engine.data.batches import TensorBatches
+
+
+def part_of(batches: Any, most: int | None) -> Any:
+    """The batches, or where there are more than `most`, so many, of examples from all over the split.
+
+    A loader whose order is its own, be it drawn or a stream, is left as it is: its first batches are the part.
+    """
+    if most is None or not hasattr(batches, "__len__") or len(batches) <= most:
+        return batches
+    part: Any
+    if isinstance(batches, TensorBatches):
+        part = copy.copy(batches)
+        chosen = _spread(len(batches.rows), most * batches.batch_size)
+        part.rows, part.members = batches.rows[chosen], batches.members[chosen]
+    elif _is_in_order(batches):
+        chosen = _spread(len(batches.dataset), most * batches.batch_size)
+        kept = ("batch_size", "num_workers", "collate_fn", "pin_memory", "worker_init_fn", "multiprocessing_context")
+        part = DataLoader(Subset(batches.dataset, chosen), **{name: getattr(batches, name) for name in kept})
+    else:
+        return batches
+    if getattr(batches, "names", None) is not None:
+        part.names = [batches.names[index] for index in chosen]
+    return part
+
+
+def count_of(batches: Any) -> int | None:
+    """How many examples a split has, where its loader tells."""
+    if isinstance(batches, TensorBatches):
+        return len(batches.rows)
+    dataset: Any = getattr(batches, "dataset", None)
+    if isinstance(batches, DataLoader) and not isinstance(dataset, IterableDataset) and hasattr(dataset, "__len__"):
+        return len(dataset)
+    return None
+
+
+def _spread(total: int, count: int) -> list[int]:
+    """So many places out of `total`, evenly apart."""
+    return [index * total // count for index in range(count)]
+
+
+def _is_in_order(batches: Any) -> bool:
+    plain = type(batches) is DataLoader and not isinstance(batches.dataset, IterableDataset)
+    return plain and type(batches.sampler) is SequentialSampler and type(batches.batch_sampler) is BatchSampler

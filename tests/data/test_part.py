@@ -1,0 +1,60 @@
+"""A part of a split is drawn evenly over the whole: the first files are all of the first classes."""
+
+import numpy as np
+import pytest
+import torch
+from torch.utils.data import DataLoader, TensorDataset, WeightedRandomSampler
+
+from engine.data import TensorBatches, count_of, part_of
+
+CLASSES, EACH = 20, 30
+LABELS = torch.arange(CLASSES).repeat_interleave(EACH)  # in class order, as folders are read
+
+
+def resident(**options):
+    return TensorBatches(LABELS.float(), LABELS, batch_size=16, names=[f"{i}" for i in range(len(LABELS))], **options)
+
+
+def loader(**options):
+    made = DataLoader(TensorDataset(LABELS.float(), LABELS), 16, **options)
+    made.names = [f"{i}" for i in range(len(LABELS))]
+    return made
+
+
+@pytest.mark.parametrize("make", [resident, loader])
+@pytest.mark.parametrize("most", [1, 5])
+def test_all_classes_are_in_it_as_far_as_there_is_room(make, most):
+    batches = list(part := part_of(make(), most))
+    labels = torch.cat([labels for _, labels in batches])
+    assert (len(batches), len(labels), count_of(part), count_of(make())) == (most, 16 * most, 16 * most, 600)
+    assert len(labels.unique()) == min(CLASSES, 16 * most)
+    counts = np.bincount(labels, minlength=CLASSES)
+    assert counts.max() - counts.min() <= 1
+    assert [int(name) // EACH for name in part.names] == labels.tolist()  # names go with their examples
+    assert len(set(part.names)) == len(labels)
+
+
+@pytest.mark.parametrize("make", [resident, loader])
+def test_where_there_is_no_more_it_is_the_whole(make):
+    whole = make()
+    assert part_of(whole, None) is part_of(whole, 38) is part_of(whole, 99) is whole
+
+
+def test_some_rows_of_the_data_stay_rows_of_the_data():
+    rows = torch.arange(300, 600)
+    part = part_of(TensorBatches(LABELS.float(), LABELS, batch_size=16, rows=rows), 2)
+    assert set(part.rows.tolist()) <= set(rows.tolist())
+    assert part.rows.tolist() == part.members.tolist()
+
+
+@pytest.mark.parametrize(
+    "options", [{"shuffle": True}, {"sampler": WeightedRandomSampler(torch.ones(600), 600)}], ids=["shuffled", "own"]
+)
+def test_an_order_that_is_the_loaders_own_is_left_as_it_is(options):
+    whole = loader(**options)
+    assert part_of(whole, 2) is whole
+
+
+def test_of_a_stream_nobody_knows_how_long_it_is():
+    assert part_of(iter([1, 2]), 1)
+    assert count_of(iter([1, 2])) is None
