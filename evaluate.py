@@ -14,6 +14,7 @@ from typing import Any
 from engine.comparison import choose_entries, group_entries
 from engine.errors import UserError, command, run
 from engine.experiment import Entry, Evaluation, StopRequest, code_now, plan_evaluation
+from engine.files import stamps
 from engine.hyperparameters import Params
 
 
@@ -112,7 +113,7 @@ def evaluate(
                 losses, outputs, labels = forward(task, model, batch, params, examples)
             scores.add(losses, outputs, labels, examples)
             if predictions is not None:
-                predictions.add(outputs, labels)
+                predictions.add(outputs, labels, examples, getattr(batches, "indices", None))
     return scores.compute() if scores.batches else {}
 
 
@@ -144,7 +145,8 @@ def evaluate_experiment(plan: Evaluation) -> dict[str, float]:
     training.load_weights(model, checkpoint["state_dict"], plan.checkpoint)
 
     training.release_log()
-    predictions = Predictions(plan.name, batches, params, task.predict or training.default_predict, model)
+    before = stamps(experiment.folder)
+    predictions = Predictions(plan.name, batches, params, task.predict, model)
     with training.torch_errors_explained(params.batch_size):
         scores = evaluate(model, SamePass(batches, params.seed, plan.split), task, params, device, predictions)
     predictions.finish()
@@ -155,6 +157,8 @@ def evaluate_experiment(plan: Evaluation) -> dict[str, float]:
     predictions.write(experiment.file(f"predictions_{plan.name}.csv"))
     if scores and task.report is not None:
         task.report(predictions, experiment.folder)
+    written = [name for name, stamp in stamps(experiment.folder).items() if before.get(name) != stamp]
+    logging.info(f"Wrote {', '.join(sorted(name for name in written if not name.endswith('.log')))}")
     return scores
 
 

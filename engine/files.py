@@ -99,3 +99,9 @@ def _finite_number(text: str) -> float:
     if not math.isfinite(number):
         raise ValueError(f"{text} is too large a number")
     return number
+
+
+def stamps(folder: Path) -> dict[str, tuple[int, int]]:
+    """What tells for each file of a folder whether it has been written since: its time and its place on the disk."""
+    entries = ((entry.name, entry.stat()) for entry in os.scandir(folder) if entry.is_file())
+    return {name: (stat.st_mtime_ns, stat.st_ino) for name, stat in entries}

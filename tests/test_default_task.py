@@ -317,7 +317,7 @@ class TestReport:
     def test_mistakes_are_shown_surest_first_with_their_images(self):
         from engine.training.classification import mistakes_figure
 
-        first, second = mistakes_figure(self.predictions([1, 1, 2, 0, 2])).axes
+        first, second = mistakes_figure(self.predictions([1, 1, 2, 0, 2]), range(5)).axes
         assert first.get_title() == "true bee $^$\npredicted cow\n90% sure"
         assert second.get_title() == "true ape\npredicted bee $^$\n50% sure"
         assert [int(axes.images[0].get_array().max()) for axes in (first, second)] == [225, 125]
@@ -333,7 +333,7 @@ class TestReport:
     def test_no_mistakes_are_said_so(self, tmp_path):
         from engine.training.classification import mistakes_figure
 
-        figure = mistakes_figure(self.predictions([0, 1, 2, 0, 1]))
+        figure = mistakes_figure(self.predictions([0, 1, 2, 0, 1]), range(5))
         assert figure.texts[0].get_text() == "test: no mistakes in 5 images"
         report(self.predictions([0, 1, 2, 0, 1]), tmp_path)
         assert (tmp_path / "mistakes_test.png").stat().st_size > 1000
@@ -369,7 +369,9 @@ def test_images_without_labels_lie_in_a_folder_of_another_data_set(script, tmp_p
     assert script("train", "--model_dir", folder).status == 0
     done = script("evaluate", "--model_dir", folder, "--data_dir", tmp_path / "unlabelled", "--split", "new")
     assert done.status == 0, done.stderr
-    lines = (folder / "predictions_new.csv").read_text().splitlines()
+    (table,) = folder.glob("predictions_new*.csv")
+    assert f"Wrote {table.name}, run.json" in done.stdout
+    lines = table.read_text().splitlines()
     assert [line.split(",")[0] for line in lines[1:]] == ["new/0.png", "new/1.png", "new/2.png"]
 
 

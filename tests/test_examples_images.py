@@ -627,6 +627,24 @@ class TestTransfer:
         assert error.startswith(f"error: {file}, the weights of ResNet-18, is not there and cannot be downloaded")
         assert error.endswith("; put it there, from https://download.pytorch.org/models/resnet18-f37072fd.pth")
 
+    @pytest.mark.parametrize("kind", ["empty", "truncated", "a page", "of another network", "no weights"])
+    def test_weights_that_are_none_are_one_line_that_is_true(self, kind, hub, tmp_path, monkeypatch):
+        good = hub / "hub" / "checkpoints" / "resnet18-f37072fd.pth"
+        file = tmp_path / "home" / "hub" / "checkpoints" / good.name
+        file.parent.mkdir(parents=True)
+        contents = {"empty": b"", "truncated": good.read_bytes()[:100_000], "a page": b"<!DOCTYPE html><html>" * 99}
+        if kind in contents:
+            file.write_bytes(contents[kind])
+        else:
+            torch.save({"fc.weight": torch.zeros(2)} if kind == "of another network" else [1, 2], file)
+        params = params_of("transfer", "frozen", classes=["a", "b"])
+        params.provide(begins=True)
+        with pytest.raises(UserError) as error:
+            examples.transfer.net.Net(params)
+        assert re.fullmatch(
+            rf"{re.escape(str(file))}: no weights of ResNet-18 \(.+\); delete it, then they .*", str(error.value)
+        )
+
     def test_images_without_labels_are_predicted(self, photographs, tmp_path):
         """They lie in a data folder of their own: in a flat one, beside the classes, they would be one more class."""
         params = params_of("transfer", "frozen", image_size=16)

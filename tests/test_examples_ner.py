@@ -29,7 +29,7 @@ from engine.training.device import Device
 from engine.training.task import fetch_batches, load_task
 from examples.ner import build_dataset, build_vocab, data_loader
 from examples.ner.data_loader import NO_LABEL, SimilarLengths, fetch_dataloader
-from examples.ner.net import EntityF1, Net, accuracy, loss_fn, predict
+from examples.ner.net import EntityF1, Net, accuracy, loss_fn, predict, worst_sentences
 
 CORPUS = {
     "train": [
@@ -123,8 +123,8 @@ FAULTS = {
         "val: line 2 has 3 words in .* 2 tags in",
     ),
     "a line too few": ("val/labels.txt", "B-per O B-per\n", "val: line 2 has 2 words in .* 0 tags in"),
-    "a tag of another kind": ("test/labels.txt", "PER O O O O\n", 'test/labels.txt: line 1: "PER" is none of O, B-'),
-    "no tag": ("test/labels.txt", "B-per O  O O\n", 'test/labels.txt: line 1: "" is none of'),
+    "another scheme": ("test/labels.txt", "S-PER O O O O\n", 'test/labels.txt: line 1: "S-PER" is of a scheme'),
+    "no tag": ("test/labels.txt", "B-per O  O O\n", 'test/labels.txt: line 1: "" is of a scheme'),
     "not UTF-8": ("train/sentences.txt", b"Ren\xe9\n", r"train/sentences.txt: not UTF-8 text \(byte 3\)"),
     "no file": ("train/labels.txt", None, "train/labels.txt: no such file; a corpus has"),
 }
@@ -364,6 +364,32 @@ def test_entities_are_right_as_a_whole_or_not(labels, tags, counts):
     assert metric.compute() == pytest.approx({"f1": 2 * right / max(predicted + labelled, 1), **expected})
 
 
+def test_of_plain_tags_neighbours_that_are_alike_are_one_entity():
+    metric = EntityF1(["O", "PER", "LOC"])
+    labels, tags = [1, 1, 0, 2, 1], [1, 1, 0, 2, 2]  # PER, LOC and PER; PER and a LOC that is too long
+    metric.update({"logits": outputs_of([tags], [5], tags=3)["logits"]}, torch.tensor([labels]))
+    assert metric.compute() == pytest.approx({"f1": 2 / 5, "precision": 1 / 2, "recall": 1 / 3})
+
+
+def test_the_worst_sentences_come_first_each_word_above_its_tags():
+    sentences = ["Anna sings", "New York sleeps", "all well"]
+    labelled = [["B-per", "O"], ["B-geo", "I-geo", "O"], ["O", "O"]]
+    predicted = [["O", "O"], ["B-per", "I-per", "O"], ["O", "O"]]
+    assert worst_sentences(sentences, labelled, predicted).splitlines() == [
+        "2 of 3 sentences have a wrong tag",
+        "",
+        "2 of 3 wrong, sentence 2",
+        "           New    York   sleeps",
+        "true       B-geo  I-geo  O",
+        "predicted  B-per  I-per  O",
+        "",
+        "1 of 2 wrong, sentence 1",
+        "           Anna   sings",
+        "true       B-per  O",
+        "predicted  O      O",
+    ]
+
+
 def test_entities_are_counted_over_the_split_however_it_is_cut():
     rows = [(labels, tags) for labels, tags, _ in ENTITIES.values()]
     alone, together = EntityF1(TAGS), EntityF1(TAGS)
@@ -477,7 +503,8 @@ def test_sentences_without_labels_are_tagged(tiny, tmp_path):
     (tmp_path / "mine" / "sentences.txt").write_text("Anna lives in Paris .\nIt rained .\n")
     folder = shutil.copytree(tiny, tmp_path / "copy")
     evaluate.main(["--model_dir", str(folder), "--data_dir", str(tmp_path), "--split", "mine"])
-    with (folder / "predictions_mine.csv").open() as file:
+    (table,) = folder.glob("predictions_mine*.csv")
+    with table.open() as file:
         assert [row["tags"] for row in csv.DictReader(file)] == ["B-per O O B-geo O", "O O O"]
 
 

@@ -43,7 +43,12 @@ LIGHT = [
     "comparison",
     "report",
 ]
-BY_NAME = {"engine.search.pruning", "engine.search.sampling", "engine.training.classification"}  # slow to import
+BY_NAME = {
+    "engine.search.pruning",
+    "engine.search.sampling",
+    "engine.training.classification",
+    "engine.training.regression",
+}  # slow to import
 
 
 def name_of(path):

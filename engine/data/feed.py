@@ -161,6 +161,11 @@ class SamePass:
                 raise endless("len() of the batches", self._promised)
             yield batch
 
+    @property
+    def indices(self) -> Any:
+        """Where the examples of the latest batch are in their data set, where that is known."""
+        return getattr(self._passes, "indices", None)
+
 
 def promised_length(loader: Any, split: str, max_batches: int | None = None) -> int | None:
     """How many batches a loader says that a pass has; None for a stream, which does not know."""

@@ -62,6 +62,7 @@ class PlannedPasses:
     def __init__(self, loader: DataLoader[Any]) -> None:
         self.loader = loader
         self.plan = Plan(loader)
+        self.indices: Any = None  # that the data set was asked for in the latest batch
         self._sent: bytes | None = None
         self._planned = self._rebuilt(loader.persistent_workers)
 
@@ -72,7 +73,8 @@ class PlannedPasses:
             seed_everything(
                 derive(this.seed, index)
             )  # after the fetch: without workers, items have used the generators
-            yield batch, self.plan.sizes.popleft()
+            self.indices = self.plan.entries.popleft()
+            yield batch, None if self.indices is None else len(self.indices)
 
     def count(self, this: Pass, most: int) -> int:
         """How many batches a pass has, as far as `most`; drawn, not fetched, where its sampler's len() may not hold."""
@@ -118,7 +120,7 @@ class Plan(Sampler[Asked]):
     def begin(self, this: Pass, start: int) -> None:
         """Choose the pass, and the batch from which on it is drawn up."""
         self.this, self.start = this, start
-        self.sizes: deque[int | None] = deque()  # of the batches that are on their way
+        self.entries: deque[Any] = deque()  # of the batches that are on their way
 
     def __iter__(self) -> Iterator[Asked]:
         begin_pass(self.loader, self.this)
@@ -134,7 +136,7 @@ class Plan(Sampler[Asked]):
                 is_batch = isinstance(entry, list) or (
                     self.loader.batch_sampler is not None and hasattr(entry, "__len__")
                 )
-                self.sizes.append(len(entry) if is_batch else None)
+                self.entries.append(entry if is_batch else None)
                 yield derive(self.this.seed, index, 1), entry
 
 

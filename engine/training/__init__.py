@@ -26,7 +26,7 @@ from engine.training.optimization import (
     own_schedule,
     set_training_mode,
 )
-from engine.training.predictions import Predictions, default_predict
+from engine.training.predictions import Predictions
 from engine.training.state import State
 from engine.training.task import (
     Task,
@@ -57,7 +57,6 @@ __all__ = [
     "check_examples",
     "choose_device",
     "clip_gradients",
-    "default_predict",
     "device_for",
     "download_errors_explained",
     "drop_previous",

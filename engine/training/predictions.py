@@ -1,7 +1,9 @@
 """What the network says of each example of a split: gathered batch by batch, written as a table."""
 
 import csv
-from collections.abc import Callable, Sequence
+import logging
+import operator
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -9,10 +11,15 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.utils.data import SequentialSampler
 
 from engine.files import replacing
 from engine.hyperparameters import Params
+from engine.nested import count_examples
+from engine.training.metric_objects import in_full
 from engine.training.metrics import to_numpy
+
+MOST_TARGETS = 20  # numbers for each example that still make a table; more are a picture or a sequence
 
 Columns = dict[str, Any]
 
@@ -27,61 +34,148 @@ class Predictions:
     split: str
     batches: Any
     params: Params
-    predict: Callable[[Any, Params], Columns]
+    predict: Callable[[Any, Params], Columns] | None
     model: nn.Module
     columns: dict[str, list[Any]] = field(default_factory=dict)
+    _examples: int = 0
+    _indices: list[int] | None = field(default_factory=list)  # in the data set, where they are known of all
+    _left_out: set[str] = field(default_factory=set)
 
     @property
     def classes(self) -> Sequence[str] | None:
         """The names of the classes, where the task learned them."""
-        return getattr(self.params, "classes", None)
+        return class_names(self.params)
 
-    def add(self, outputs: Any, labels: Any) -> None:
-        """Take one batch in."""
-        columns = dict(self.predict(outputs, self.params))
-        if isinstance(labels, Tensor) and labels.dim() == 1:
-            columns = {"label": label_names(labels, self.classes), **columns}
+    def add(self, outputs: Any, labels: Any, examples: int | None = None, indices: Any = None) -> None:
+        """Take one batch in: of so many examples, at these indices of their data set, where that is known."""
+        number = examples or count_examples(labels if labels is not None else outputs)
+        if self.predict is None:
+            columns = default_columns(outputs, labels, number, self.params)
+        else:
+            columns = {**label_columns(outputs, labels, self.classes), **self.predict(outputs, self.params)}
         for name, values in columns.items():
-            self.columns.setdefault(name, []).extend(np.asarray(to_numpy(values)).tolist())
+            values = _as_list(to_numpy(values))
+            if len(values) == number:
+                self.columns.setdefault(name, []).extend(values)
+            elif name not in self._left_out:
+                self._left_out.add(name)
+                logging.warning(f'predictions: "{name}" is left out: {len(values)} values for {number} examples')
+        self._examples += number
+        if self._indices is not None:
+            try:
+                self._indices.extend(map(operator.index, indices))
+            except TypeError:  # they are not known, or a data set that is asked for by something else
+                self._indices = None
 
     def finish(self) -> None:
         """Put the names of the examples in front, where the batches have them."""
+        for name in [*self.columns]:
+            if len(self.columns[name]) != self._examples:
+                del self.columns[name]
         names = getattr(self.batches, "names", None)
-        if names is not None:
-            seen = max((len(values) for values in self.columns.values()), default=0)  # fewer with `max_eval_batches`
-            self.columns = {"file": list(names)[:seen], **self.columns}
+        if names is None or not self.columns:
+            return
+        if (files := self._in_order(list(names))) is None:
+            what = f"{len(names)} names for {self._examples} examples, in an order that cannot be told"
+            logging.warning(f"predictions are without names: the batches have {what}")
+        else:
+            self.columns = {"file": files, **self.columns}
+
+    def _in_order(self, names: list[Any]) -> list[Any] | None:
+        """The name of each example; None where it cannot be told which is whose."""
+        dataset, sampler = (getattr(self.batches, part, None) for part in ("dataset", "sampler"))
+        sampler = getattr(getattr(self.batches, "batch_sampler", None), "sampler", sampler)
+        if self._indices is not None and len(self._indices) == self._examples and len(names) == _length(dataset):
+            return [names[index] for index in self._indices]
+        if sampler is not None and not isinstance(sampler, SequentialSampler):
+            return None
+        limited = self.params.max_eval_batches is not None
+        return names[: self._examples] if limited or len(names) == self._examples else None
 
     def write(self, path: Path) -> None:
         """Write the table as CSV, one line per example; no file if there is nothing to write."""
         if not self.columns:
             return
-        with replacing(path) as file:
-            lines = csv.writer(_Encoded(file), lineterminator="\n")
-            lines.writerow(self.columns)
-            lines.writerows(zip(*self.columns.values(), strict=True))
+        write_table(path, [*self.columns], zip(*self.columns.values(), strict=True))
 
 
-def default_predict(outputs: Any, params: Params) -> Columns:
-    """The class and its probability for `(B, C)` outputs; the number itself for `(B,)` or `(B, 1)`; else nothing.
+def write_table(path: Path, header: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
+    """Write a table as CSV."""
+    with replacing(path) as file:
+        lines = csv.writer(_Encoded(file), lineterminator="\n")
+        lines.writerow(header)
+        lines.writerows(rows)
 
-    A picture or a sequence is no line of a table: what to write of it, the task's own `predict` says.
+
+def default_columns(outputs: Any, labels: Any, number: int, params: Params) -> Columns:
+    """What a table says of `number` examples whose task has no `predict` of its own.
+
+    The class and its probability for `(B, C)` outputs whose labels are whole numbers, or whose C classes are known;
+    else the numbers themselves, one for each target. A picture or a sequence is no line of a table.
     """
-    if not isinstance(outputs, Tensor) or outputs.dim() not in (1, 2):
+    if not isinstance(outputs, Tensor) or outputs.dim() > 2 or outputs.numel() % number:
         return {}
-    outputs = outputs.detach().float()
-    if outputs.dim() == 2 and outputs.shape[1] > 1:
-        probabilities, indices = torch.softmax(outputs, dim=1).max(dim=1)
-        classes = getattr(params, "classes", None)
-        return {"prediction": label_names(indices, classes), "probability": to_numpy(probabilities)}
-    return {"prediction": to_numpy(outputs.reshape(len(outputs)))}
+    outputs = outputs.detach() if outputs.shape[:1] == (number,) else outputs.detach().reshape(number, -1)
+    classes = class_names(params)
+    if _are_classes(outputs, labels, classes):
+        probabilities, indices = torch.softmax(in_full(outputs), dim=1).max(dim=1)
+        told = {"prediction": label_names(indices, classes), "probability": to_numpy(probabilities)}
+        return told if labels is None else {"label": label_names(labels.reshape(number), classes), **told}
+    return {**label_columns(outputs, labels, classes), **_numbers("prediction", outputs, classes)}
+
+
+def label_columns(outputs: Any, labels: Any, classes: Sequence[str] | None) -> Columns:
+    """The labels of a batch, one column for each target; none where they are no line of a table."""
+    if not isinstance(labels, Tensor):
+        return {}
+    if labels.dim() == 1:
+        return {"label": label_names(labels, classes) if classes else to_numpy(labels)}
+    same = isinstance(outputs, Tensor) and outputs.shape == labels.shape
+    return _numbers("label", labels, classes) if same or labels.shape[1:] == (1,) else {}
+
+
+def _are_classes(outputs: Tensor, labels: Any, classes: Sequence[str] | None) -> bool:
+    """Whether `(B, C)` outputs are scores of classes, of which one is right."""
+    if outputs.dim() != 2 or outputs.shape[1] < 2:
+        return False
+    if labels is None:
+        return classes is not None and len(classes) == outputs.shape[1]
+    return isinstance(labels, Tensor) and not labels.is_floating_point() and labels.numel() == len(outputs)
+
+
+def _numbers(name: str, values: Tensor, classes: Sequence[str] | None) -> Columns:
+    """`(B,)` and `(B, 1)` values as a column, `(B, T)` ones as one for each target, by its class if that has a name."""
+    rows = in_full(values.detach()).reshape(len(values), -1)
+    targets = rows.shape[1]
+    if targets > MOST_TARGETS:
+        return {}
+    names = classes if classes is not None and len(classes) == targets else range(targets)
+    return {name if targets == 1 else f"{name}_{target}": rows[:, place] for place, target in enumerate(names)}
 
 
 def label_names(indices: Tensor, classes: Sequence[str] | None) -> list[Any]:
-    """Class names in place of indices, where there are names."""
-    numbers = indices.tolist()
-    if classes is None or indices.is_floating_point():
-        return numbers
-    return [classes[number] for number in numbers]
+    """Class names in place of indices, where there are names; a label that is ignored, below 0, is blank."""
+    if indices.is_floating_point():
+        return indices.tolist()
+    known = len(classes or ())
+    return ["" if i < 0 else classes[i] if classes and i < known else i for i in indices.tolist()]
+
+
+def class_names(params: Params) -> Sequence[str] | None:
+    """The names of the classes, where the task has set some; their number alone names none."""
+    classes = getattr(params, "classes", None)
+    return classes if isinstance(classes, list | tuple) else None
+
+
+def _as_list(values: Any) -> list[Any]:
+    """The values of a column, one for each example; of a single one, a list of one."""
+    if isinstance(values, list | tuple):
+        return [value.tolist() if hasattr(value, "tolist") else value for value in values]
+    return np.atleast_1d(np.asarray(values)).tolist()
+
+
+def _length(dataset: Any) -> int | None:
+    return len(dataset) if hasattr(dataset, "__len__") else None
 
 
 class _Encoded:

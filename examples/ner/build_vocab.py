@@ -57,8 +57,11 @@ def count_split(folder: Path) -> Counts:
                 f"{folder}: line {line} has {len(sentence)} words in sentences.txt and {len(labels)} tags in labels.txt"
             )
         for tag in labels:
-            if tag != OTHER and tag[:2] not in ("B-", "I-"):
-                raise UserError(f'{folder}/labels.txt: line {line}: "{tag}" is none of O, B-... and I-...')
+            if not tag or tag[:2] in ("S-", "E-", "L-", "U-"):
+                how = "write the names as B-... for the first word and I-... for each further one, or as plain tags"
+                raise UserError(
+                    f'{folder}/labels.txt: line {line}: "{tag}" is of a scheme that is not read here; {how}'
+                )
         words.update(sentence)
         tags.update(labels)
     return line, words, tags

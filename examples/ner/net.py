@@ -1,6 +1,8 @@
 """An LSTM that tags the words of a sentence; loss and scores count words, whatever fills up a batch."""
 
+import itertools
 import logging
+import operator
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,7 @@ from torch.nn import functional
 from utils import Params
 
 UNKNOWN = "UNK"
+WORST = 30  # sentences that are shown
 Outputs = dict[str, Tensor]
 
 
@@ -103,8 +106,17 @@ def names_of(rows: list[list[int]], lengths: list[int], tags: list[str]) -> list
 
 
 def entity_evaluator(labelled: list[list[str]], predicted: list[list[str]], tags: list[str]) -> Evaluator:
-    """What compares entities; one that begins with I- is taken for one that begins with B-."""
-    return Evaluator(labelled, predicted, tags=sorted({tag[2:] for tag in tags if tag != "O"}), loader="list")
+    """What compares entities; one that begins with I- is taken for one that begins with B-.
+
+    Of plain tags, such as PER, neighbours that are alike are one entity.
+    """
+    sentences = ([[marked(tag) for tag in row] for row in rows] for rows in (labelled, predicted))
+    return Evaluator(*sentences, tags=sorted({marked(tag)[2:] for tag in tags if tag != "O"}), loader="list")
+
+
+def marked(tag: str) -> str:
+    """A tag with the mark that a plain one lacks."""
+    return tag if tag == "O" or tag.startswith(("B-", "I-")) else f"I-{tag}"
 
 
 def metrics(params: Params) -> dict[str, Any]:
@@ -119,8 +131,33 @@ def predict(outputs: Outputs, params: Params) -> dict[str, list[str]]:
 
 
 def report(predictions: Any, folder: Path) -> None:
-    """The table of the kinds of entities in the log."""
+    """The table of the kinds of entities in the log; a picture of the confusions of tags, and the worst sentences."""
+    from engine.training import classification
+
     predicted = [line.split(" ") for line in predictions.columns["tags"]]
     tags = predictions.params.tags
     labelled = [[tags[label] for label in labels] for _, labels in predictions.batches.dataset][: len(predicted)]
     logging.info(entity_evaluator(labelled, predicted, tags).summary_report(mode="entities"))
+    counts = np.zeros((len(tags), len(tags)), dtype=np.int64)
+    for true, guess in zip(itertools.chain(*labelled), itertools.chain(*predicted), strict=True):
+        counts[tags.index(true), tags.index(guess)] += 1
+    classification.confusion_figure(counts, tags, predictions.split).savefig(
+        folder / f"confusion_{predictions.split}.png"
+    )
+    text = worst_sentences(predictions.batches.names, labelled, predicted)
+    (folder / f"worst_{predictions.split}.txt").write_text(text, encoding="utf-8")
+
+
+def worst_sentences(sentences: list[str], labelled: list[list[str]], predicted: list[list[str]]) -> str:
+    """Those with the most words that are tagged wrong, each word above its tag and the one that was predicted."""
+    wrong = [sum(map(operator.ne, *rows)) for rows in zip(labelled, predicted, strict=True)]
+    order = sorted((place for place in range(len(wrong)) if wrong[place]), key=lambda place: -wrong[place])
+    parts = [f"{len(order)} of {len(wrong)} sentences have a wrong tag\n"]
+    for place in order[:WORST]:
+        rows = [["", *sentences[place].split(" ")], ["true", *labelled[place]], ["predicted", *predicted[place]]]
+        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+        lines = ("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows)
+        parts.append(
+            f"{wrong[place]} of {len(labelled[place])} wrong, sentence {place + 1}\n" + "\n".join(lines) + "\n"
+        )
+    return "\n".join(parts)

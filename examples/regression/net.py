@@ -1,5 +1,8 @@
 """Two layers that predict a number; what is watched is the root mean square error."""
 
+from pathlib import Path
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -29,3 +32,10 @@ def loss_fn(outputs: Tensor, labels: Tensor) -> Tensor:
 
 
 metrics = {"rmse": MeanSquaredError(squared=False), "r2": R2Score()}  # of a whole split: neither is a mean of batches'
+
+
+def report(predictions: Any, folder: Path) -> None:
+    """A picture of what was predicted against what is true."""
+    from engine.training import regression
+
+    regression.write_report(predictions, folder)

@@ -10,6 +10,7 @@ from torch.nn import functional
 from torch.optim import Optimizer
 from torchvision.models import ResNet18_Weights, resnet18
 
+from engine.errors import UserError
 from engine.training import download_errors_explained
 from utils import Params
 
@@ -23,7 +24,7 @@ class Net(nn.Module):
         super().__init__()
         self.backbone = resnet18()
         if getattr(params, "begins", False) and params.init_from is None:  # else a checkpoint brings the weights
-            self.backbone.load_state_dict(pretrained_weights())
+            load_pretrained(self.backbone)
         self.backbone.fc = nn.Identity()
         self.backbone.requires_grad_(not params.freeze)
         self.head = nn.Linear(512, len(params.classes))
@@ -34,11 +35,17 @@ class Net(nn.Module):
         return self.head(features)
 
 
-def pretrained_weights() -> dict[str, Tensor]:
+def load_pretrained(network: nn.Module) -> None:
     """Torchvision's weights, from its cache or over the network."""
     file = Path(torch.hub.get_dir()) / "checkpoints" / Path(WEIGHTS.url).name
-    with download_errors_explained(f"{file}, the weights of ResNet-18,", f"put it there, from {WEIGHTS.url}"):
-        return WEIGHTS.get_state_dict(progress=False, check_hash=True, weights_only=True)
+    if not file.is_file():
+        with download_errors_explained(f"{file}, the weights of ResNet-18,", f"put it there, from {WEIGHTS.url}"):
+            WEIGHTS.get_state_dict(progress=False, check_hash=True, weights_only=True)
+    try:
+        network.load_state_dict(torch.load(file, map_location="cpu", weights_only=True))
+    except Exception as error:  # a file cut short, a web page or other weights raise almost anything
+        reason = str(error).partition("\n")[0].rstrip(".:") or type(error).__name__
+        raise UserError(f"{file}: no weights of ResNet-18 ({reason}); delete it, then they are downloaded") from error
 
 
 def configure_optimizer(model: Net, params: Params) -> Optimizer:
