@@ -284,6 +284,8 @@ def checked(key: Key, value: Any, source: str | Path) -> Any:
         raise UserError(f'{source}: "{key.name}" must be at most {high:g}, not {value}')
     if key.name == "task" and not all(part.isidentifier() for part in value.split(".")):
         raise UserError(f'{source}: "task" must be the dotted name of a package, such as examples.ner, not "{value}"')
+    if key.name == "grad_clip" and value == 0:
+        raise UserError(f'{source}: "grad_clip": 0 leaves nothing of any gradient; null, or no such key, clips nothing')
     if key.name == "betas" and not (len(value) == 2 and all(_is_share(beta) for beta in value)):
         raise UserError(f'{source}: "betas" must be two numbers from 0 up to 1, not {json.dumps(value)}')
     return value

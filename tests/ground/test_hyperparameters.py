@@ -91,6 +91,11 @@ def test_a_value_of_another_type_is_refused(load, key, value, kind):
     assert f'"{key}" must be {kind}, not {json.dumps(value)}' in reason(load, **{key: value})
 
 
+@pytest.mark.parametrize("value", [0, 0.0])
+def test_a_gradient_is_not_clipped_to_nothing(load, value):
+    assert '"grad_clip": 0 leaves nothing of any gradient; null' in reason(load, grad_clip=value)
+
+
 @pytest.mark.parametrize(
     ("key", "value", "limits"),
     [

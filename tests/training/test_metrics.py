@@ -320,10 +320,10 @@ class Quartiles:
         self.reset()
 
     def reset(self):
-        self.seen = []
+        self.seen = np.zeros(0, dtype=int)
 
     def update(self, outputs, labels):
-        self.seen += labels.tolist()
+        self.seen = np.concatenate([self.seen, labels.numpy()])
 
     def compute(self):
         if len(set(self.seen)) < CLASSES:

@@ -1,11 +1,13 @@
 """The optimizer is the one that is meant: fused where nothing can tell the difference, and over the network alone."""
 
+import numpy as np
 import pytest
 import torch
 from torch import nn, optim
 from torch.optim.lr_scheduler import CyclicLR, LambdaLR, OneCycleLR, ReduceLROnPlateau
 
 from engine.errors import UserError
+from engine.training.checkpoint import read_checkpoint, write_checkpoint
 from engine.training.optimization import (
     Schedule,
     fuse_where_sound,
@@ -214,3 +216,27 @@ def test_functions_that_a_scheduler_holds_are_not_saved():
     assert again.scheduler.shape(3) == 3
     cyclic = Schedule(CyclicLR(optim.SGD(nn.Linear(1, 1).parameters(), lr=0.1), 0.1, 1.0, scale_fn=lambda x: 1.0))
     assert not any(callable(value) for value in cyclic.state_dict().values())
+
+
+@pytest.mark.parametrize(
+    "factor", [np.cos, lambda step: np.float32(0.5) ** step, lambda step: torch.tensor(0.5) ** step]
+)
+def test_a_schedule_in_numbers_of_numpy_or_torch_goes_on_from_a_checkpoint(tmp_path, factor):
+    def made():
+        optimizer = optim.SGD(nn.Linear(1, 1).parameters(), lr=0.1)
+        return optimizer, own_schedule(lambda *_: (LambdaLR(optimizer, factor), "step"), optimizer, None, 10)
+
+    (optimizer, schedule), (again, resumed) = made(), made()
+    optimizer.step()
+    for _ in range(3):
+        schedule.after_step()
+    content = {"state_dict": {}, "optim_dict": optimizer.state_dict(), "schedule": schedule.state_dict()}
+    write_checkpoint(content, False, tmp_path)
+    content = read_checkpoint(tmp_path / "last.pth.tar")
+    again.load_state_dict(content["optim_dict"])
+    resumed.load_state_dict(content["schedule"])
+    again.step()
+    for either in (schedule, resumed):
+        either.after_step()
+    one, other = optimizer.param_groups[0]["lr"], again.param_groups[0]["lr"]
+    assert (type(one), float(one)) == (type(other), float(other))
