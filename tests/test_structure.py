@@ -194,7 +194,7 @@ def copy_of_the_tree(target):
     """All that git would carry of the root, but for data and results."""
     skipped = shutil.ignore_patterns("__pycache__", ".*_cache", "*.pth.tar", "tensorboard", ".old", ".cache", ".git")
     for path in ROOT.iterdir():
-        if path.name in {"engine", "model", "examples", "benchmarks", "tests", "experiments"}:
+        if path.name in {"engine", "model", "examples", "benchmarks", "tests", "experiments", "docs"}:
             shutil.copytree(path, target / path.name, ignore=skipped)
         elif path.is_file():
             shutil.copy(path, target / path.name)
