@@ -59,7 +59,7 @@ def fingerprint_of(files: dict[str, DataFile] | None) -> Values | None:
 
 def describe(fingerprint: Values | None) -> str:
     """A fingerprint in words."""
-    return f"{fingerprint['files']} files, {fingerprint['bytes']} bytes" if fingerprint else "none"
+    return f"{fingerprint.get('files')} files, {fingerprint.get('bytes')} bytes" if fingerprint else "none"
 
 
 def as_listed(files: dict[str, DataFile] | None) -> Values:

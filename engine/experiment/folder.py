@@ -1,6 +1,5 @@
 """An experiment is a folder: what lies where in it, and how it is read and written. Never imports torch."""
 
-import contextlib
 import json
 import logging
 import os
@@ -9,11 +8,15 @@ from pathlib import Path
 
 from engine.errors import UserError
 from engine.experiment.data_files import DataFile, read_listed
-from engine.experiment.records import latest_record, read_object
+from engine.experiment.records import latest_record, read_object, read_rows
 from engine.experiment.status import Status
 from engine.files import read_json, replacing, without_nan, write_json
 from engine.hyperparameters import AS_IT_IS_NOW, MAY_CHANGE, Params, Values, load_params
 
+RECORDED: Values = {  # what is of which kind in run.json
+    **dict.fromkeys(("params", "given", "data", "code", "git", "versions", "overruled"), dict),
+    **dict.fromkeys(("continued", "evaluations"), list),
+}
 CHECKPOINTS = ("last.pth.tar", "last.previous.pth.tar")  # from which a run can go on
 
 
@@ -105,8 +108,9 @@ class Experiment:
     # What happened
 
     def run(self) -> Values:
-        """What `run.json` records of the run, or nothing."""
-        return read_json(self.file("run.json")) if self.file("run.json").is_file() else {}
+        """What `run.json` records of the run, or nothing; what in it is of another kind than we write is left out."""
+        said = read_json(self.file("run.json")) if self.file("run.json").is_file() else {}
+        return {key: value for key, value in said.items() if isinstance(value, RECORDED.get(key, object))}
 
     def latest_record(self) -> Values:
         """What is on record of the latest time that the run was begun or gone on with, or nothing."""
@@ -136,11 +140,7 @@ class Experiment:
         """The lines of `metrics.jsonl`, one per epoch; a last one that was torn off in writing is left out."""
         if not self.file("metrics.jsonl").is_file():
             return []
-        rows = []
-        for line in self.file("metrics.jsonl").read_text(encoding="utf-8").splitlines():
-            with contextlib.suppress(json.JSONDecodeError):
-                rows.append(json.loads(line))
-        return rows
+        return [row for row in read_rows(self.file("metrics.jsonl"), []) if isinstance(row.get("epoch"), int)]
 
     def cut_history(self, epochs: int) -> None:
         """Drop the lines of epochs that the checkpoint does not know, so that none stands there twice."""

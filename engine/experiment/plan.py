@@ -14,7 +14,7 @@ from engine.experiment.declarations import read_declarations
 from engine.experiment.folder import Experiment
 from engine.experiment.monitor import check_monitor
 from engine.files import read_json
-from engine.hyperparameters import AS_IT_IS_NOW, KEYS, MAY_CHANGE, Params, Values, load_params, parse_setting
+from engine.hyperparameters import AS_IT_IS_NOW, DEFAULTS, KEYS, MAY_CHANGE, Params, Values, load_params, parse_setting
 from engine.wording import counted, score_line
 
 
@@ -250,7 +250,7 @@ def plan_evaluation(
     _check_folder(experiment.folder)
     params = load_params(experiment.file("params.json"))
     record = experiment.latest_record()
-    recorded = record.get("params", params.effective())
+    recorded = {**DEFAULTS, **record["params"]} if "params" in record else params.effective()
     now = {key: params.effective()[key] for key in AS_IT_IS_NOW} | {
         "data_dir": data_dir or recorded["data_dir"],
         "max_eval_batches": max_batches,

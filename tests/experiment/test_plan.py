@@ -221,3 +221,38 @@ def test_other_data_are_named_and_moved_data_are_not_other(run, tmp_path):
     new = plan_evaluation(folder, split="new", data_dir=str(tmp_path / "other"))
     assert (new.name, new.look["data_dir"]) == ("new", str(tmp_path / "other"))
     assert other.look == {"checkpoint": "best", "data_dir": str(tmp_path / "other")}
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        {"params": 3},
+        {"params": {}},
+        {"given": [1]},
+        {"given": {"data_dir": 7}},
+        {"continued": 3},
+        {"continued": [3, None]},
+        {"data": "none"},
+        {"data": {}},
+        {"code": [], "evaluations": {}, "git": 1},
+        {"monitor": [], "mode": {}},
+    ],
+    ids=str,
+)
+def test_a_record_that_somebody_has_changed_is_one_line_or_nothing(run, damage):
+    folder = run("interrupted")
+    write(folder, "run.json", {**json.loads((folder / "run.json").read_text()), **damage})
+    (folder / "metrics.jsonl").write_text('3\n{"epoch": "one"}\n[]\n{"epoch": 1}\n{"epo')
+    for plan in (plan_training, plan_evaluation):
+        try:
+            experiment = plan(folder).experiment
+        except UserError as error:
+            assert str(folder) in str(error)
+            continue
+        assert experiment.history() == [{"epoch": 1}]
+        experiment.cut_history(1)
+        experiment.record_evaluation("test", "best", {"scores": {}})
+        assert len(experiment.run()["evaluations"]) == 1
+        run("interrupted")
+        write(folder, "run.json", {**json.loads((folder / "run.json").read_text()), **damage})
+        (folder / "metrics.jsonl").write_text('3\n{"epoch": "one"}\n[]\n{"epoch": 1}\n{"epo')
