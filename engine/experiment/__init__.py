@@ -10,6 +10,7 @@ from engine.experiment.declarations import Declarations, read_declarations
 from engine.experiment.entries import AXES, LARGEST, Entry, read_entries, read_entry
 from engine.experiment.folder import Experiment
 from engine.experiment.monitor import choose_monitor, merit, recorded_monitor, usual_mode
+from engine.experiment.names import BEST, LAST, PREVIOUS
 from engine.experiment.plan import Evaluation, Plan, farewell, held, plan_evaluation, plan_training
 from engine.experiment.provenance import code_now, package_versions, provenance_of
 from engine.experiment.records import (
@@ -23,7 +24,10 @@ from engine.experiment.stopping import Pruned, Stopped, StopRequest
 
 __all__ = [
     "AXES",
+    "BEST",
     "LARGEST",
+    "LAST",
+    "PREVIOUS",
     "Declarations",
     "Entry",
     "Evaluation",

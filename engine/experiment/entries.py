@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from engine.experiment.monitor import recorded_monitor
+from engine.experiment.names import BEST_SCORES, HISTORY, PARAMS, RUN, STATUS, TEST_SCORES
 from engine.experiment.records import (
     experiment_folders,
     is_experiment,
@@ -21,7 +22,6 @@ from engine.experiment.status import Status
 from engine.hyperparameters import DEFAULTS, Values
 
 AXES = ("seed", "fold")  # experiments that differ in these alone repeat one another
-BEST_SCORES = "metrics_val_best_weights.json"
 NUMBER = (int, float)
 LARGEST = 1e300  # beyond it arithmetic fails
 
@@ -99,13 +99,13 @@ def _read_entry(parent: Path, name: str, names: set[str]) -> Entry:
     def read(file: str) -> Values:
         return read_object(f"{folder}/{file}", remarks) if file in names else {}
 
-    run, status = latest_record(read("run.json")), read("status.json")
-    params = run.get("params") or _without_comments(read("params.json"))
-    kept = {} if "metrics.jsonl" in names else read(BEST_SCORES)  # all that the course's template leaves
+    run, status = latest_record(read(RUN)), read(STATUS)
+    params = run.get("params") or _without_comments(read(PARAMS))
+    kept = {} if HISTORY in names else read(BEST_SCORES)  # all that the course's template leaves
     monitor, mode = recorded_monitor(run, params, kept)
     best: Values = {}
     last: Values = {}
-    if "metrics.jsonl" in names:
+    if HISTORY in names:
         best, last = read_history(f"{folder}/metrics.jsonl", f"val_{monitor}", mode, remarks)
     kept = {} if best else kept or read(BEST_SCORES)
     return Entry(
@@ -115,7 +115,7 @@ def _read_entry(parent: Path, name: str, names: set[str]) -> Entry:
         state=_state(status, folder, remarks),
         reason=" ".join(str(status["reason"]).split()) if status.get("reason") else None,
         val=_scores({key[4:]: best[key] for key in best if key.startswith("val_")} or kept),
-        test=_scores(read("metrics_test_best.json")),
+        test=_scores(read(TEST_SCORES)),
         best_epoch=_whole(best.get("epoch")),
         epochs=_whole(last.get("epoch")) or 0,
         seconds=_number(last.get("seconds", status.get("seconds"))),

@@ -8,6 +8,22 @@ from pathlib import Path
 
 from engine.errors import UserError
 from engine.experiment.data_files import DataFile, read_listed
+from engine.experiment.names import (
+    BEST,
+    BEST_SCORES,
+    DATA,
+    DATA_FILES,
+    HISTORY,
+    LAST,
+    LAST_SCORES,
+    LOCK,
+    OLD,
+    PARAMS,
+    PREVIOUS,
+    README,
+    RUN,
+    SEARCH,
+)
 from engine.experiment.records import latest_record, read_object, read_rows
 from engine.experiment.status import Status
 from engine.files import read_json, replacing, without_nan, write_json
@@ -17,7 +33,7 @@ RECORDED: Values = {  # what is of which kind in run.json
     **dict.fromkeys(("params", "given", "data", "code", "git", "versions", "overruled"), dict),
     **dict.fromkeys(("continued", "evaluations"), list),
 }
-CHECKPOINTS = ("last.pth.tar", "last.previous.pth.tar")  # from which a run can go on
+CHECKPOINTS = (LAST, PREVIOUS)  # from which a run can go on
 
 
 class Experiment:
@@ -39,7 +55,7 @@ class Experiment:
     def checkpoint(self, name: str) -> Path:
         """The checkpoint called `name` (`best`, `last`), or the one at the path `name`. Raises if there is none."""
         beside = Path(os.path.normpath(self.file(name)))  # `../other/best.pth.tar`, even before this folder is made
-        for path in (self.file(f"{name}.pth.tar"), beside, Path(name), Path(name, "best.pth.tar")):
+        for path in (self.file(f"{name}.pth.tar"), beside, Path(name), Path(name, BEST)):
             if path.is_file():
                 return path
         there = ", ".join(path.name.removesuffix(".pth.tar") for path in sorted(self.folder.glob("*.pth.tar")))
@@ -50,7 +66,7 @@ class Experiment:
     def params(self) -> Params:
         """The checked hyperparameters to train with: of `params.json`, and what was given when the run began."""
         given = self.latest_record().get("given", {})
-        return load_params(self.file("params.json"), {**read_json(self.file("params.json")), **given})
+        return load_params(self.file(PARAMS), {**read_json(self.file(PARAMS)), **given})
 
     def edited_code(self, code: dict[str, str]) -> list[str]:
         """The files of the task's code that are others than when the run was last begun or gone on with."""
@@ -59,16 +75,16 @@ class Experiment:
 
     def warn_of_edits(self) -> None:
         """Warn, where a run is evaluated, of values in params.json that it was not trained with."""
-        recorded, there = self.latest_record().get("params", {}), load_params(self.file("params.json")).effective()
+        recorded, there = self.latest_record().get("params", {}), load_params(self.file(PARAMS)).effective()
         keys = (recorded.keys() & there.keys()) - MAY_CHANGE - AS_IT_IS_NOW - {"max_eval_batches"}
         if edited := sorted(key for key in keys if recorded[key] != there[key]):
             logging.warning(f"Evaluated as it was trained; params.json now has another {', '.join(edited)}")
 
     def write_params(self, values: Values) -> None:
         """Make the folder with its `params.json`, if that is not there yet; one that is there is never written to."""
-        if not self.file("params.json").is_file():
+        if not self.file(PARAMS).is_file():
             self.folder.mkdir(parents=True, exist_ok=True)
-            write_json(self.file("params.json"), values)
+            write_json(self.file(PARAMS), values)
 
     # How far it is
 
@@ -93,11 +109,11 @@ class Experiment:
     def attic(self) -> Path:
         """Where the run that is there would move: `.old/1`, or 2, ..."""
         numbers = (int(path.name) for path in self.folder.glob(".old/*") if path.name.isdigit())
-        return self.folder / ".old" / str(max(numbers, default=0) + 1)
+        return self.folder / OLD / str(max(numbers, default=0) + 1)
 
     def set_aside(self) -> None:
         """Move all that a run has left into the attic, its checkpoints first, so that the folder is as new."""
-        kept = {"params.json", "search.json", "README.md", ".old", ".lock"}
+        kept = {PARAMS, SEARCH, README, OLD, LOCK}
         old = [path for path in self.folder.iterdir() if path.name not in kept]
         attic = self.attic
         if old:
@@ -109,7 +125,7 @@ class Experiment:
 
     def run(self) -> Values:
         """What `run.json` records of the run, or nothing; what in it is of another kind than we write is left out."""
-        said = read_json(self.file("run.json")) if self.file("run.json").is_file() else {}
+        said = read_json(self.file(RUN)) if self.file(RUN).is_file() else {}
         return {key: value for key, value in said.items() if isinstance(value, RECORDED.get(key, object))}
 
     def latest_record(self) -> Values:
@@ -118,7 +134,7 @@ class Experiment:
 
     def listed_data(self) -> dict[str, DataFile]:
         """The files of the data that the run began with, where they are not too many."""
-        return read_listed(self.file("data_files.json"))
+        return read_listed(self.file(DATA_FILES))
 
     def begin(self, record: Values, learned: Values, listed_data: Values) -> None:
         """Record where the results come from, a continuation beside the first, and what was learned from the data."""
@@ -129,29 +145,29 @@ class Experiment:
         else:
             self.cut_history(0)
             if listed_data:
-                write_json(self.file("data_files.json"), listed_data)
-        write_json(self.file("run.json"), record)
-        write_json(self.file("data.json"), learned)
+                write_json(self.file(DATA_FILES), listed_data)
+        write_json(self.file(RUN), record)
+        write_json(self.file(DATA), learned)
         self.status.write("running", reason=None)
 
     # What came out
 
     def history(self) -> list[Values]:
         """The lines of `metrics.jsonl`, one per epoch; a last one that was torn off in writing is left out."""
-        if not self.file("metrics.jsonl").is_file():
+        if not self.file(HISTORY).is_file():
             return []
-        return [row for row in read_rows(self.file("metrics.jsonl"), []) if isinstance(row.get("epoch"), int)]
+        return [row for row in read_rows(self.file(HISTORY), []) if isinstance(row.get("epoch"), int)]
 
     def cut_history(self, epochs: int) -> None:
         """Drop the lines of epochs that the checkpoint does not know, so that none stands there twice."""
-        if self.file("metrics.jsonl").is_file():
+        if self.file(HISTORY).is_file():
             lines = [json.dumps(row) + "\n" for row in self.history() if row["epoch"] <= epochs]
-            with replacing(self.file("metrics.jsonl")) as file:
+            with replacing(self.file(HISTORY)) as file:
                 file.write("".join(lines).encode())
 
     def check_there(self) -> None:
         """Raise `UserError` if the folder has gone away under the run: nothing in it is to be made anew."""
-        if not self.file("run.json").is_file():
+        if not self.file(RUN).is_file():
             raise UserError(
                 f"{self.folder}: is gone, so nothing more can be saved; if it was only moved, the same command goes on "
                 "with --model_dir where it is now"
@@ -159,11 +175,11 @@ class Experiment:
 
     def record_epoch(self, row: Values, scores: Values, is_best: bool) -> None:
         """Add the line of an epoch to `metrics.jsonl`, and keep its validation scores as the course named them."""
-        with self.file("metrics.jsonl").open("a", encoding="utf-8") as file:
+        with self.file(HISTORY).open("a", encoding="utf-8") as file:
             file.write(json.dumps(without_nan(row)) + "\n")
-        write_json(self.file("metrics_val_last_weights.json"), scores)
+        write_json(self.file(LAST_SCORES), scores)
         if is_best:
-            write_json(self.file("metrics_val_best_weights.json"), scores)
+            write_json(self.file(BEST_SCORES), scores)
             for path in self.folder.glob("metrics_*_best.json"):  # of the best before: this one is yet to be evaluated
                 path.unlink()
 
@@ -173,9 +189,9 @@ class Experiment:
         if look["scores"]:
             write_json(self.file(f"metrics_{split}_{tag}.json"), look["scores"])
         record = self.run()
-        write_json(self.file("run.json"), {**record, "evaluations": [*record.get("evaluations", []), look]})
+        write_json(self.file(RUN), {**record, "evaluations": [*record.get("evaluations", []), look]})
 
     def best_scores(self) -> Values:
         """The validation scores of the best epoch, or nothing."""
-        path = self.file("metrics_val_best_weights.json")
+        path = self.file(BEST_SCORES)
         return read_object(path, []) if path.is_file() else {}

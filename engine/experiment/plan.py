@@ -13,6 +13,7 @@ from engine.experiment.data_files import Differences, differences, list_files
 from engine.experiment.declarations import read_declarations
 from engine.experiment.folder import Experiment
 from engine.experiment.monitor import check_monitor
+from engine.experiment.names import PARAMS, RUN
 from engine.files import read_json
 from engine.hyperparameters import AS_IT_IS_NOW, DEFAULTS, KEYS, MAY_CHANGE, Params, Values, load_params, parse_setting
 from engine.wording import counted, score_line
@@ -68,8 +69,8 @@ def plan_training(
         _check_origin(experiment, restore_file, given)
     now = {"data_dir": data_dir, "init_from": restore_file}
     given = given | {key: value for key, value in now.items() if value is not None}
-    values = to_write or read_json(experiment.file("params.json"))
-    params = load_params(experiment.file("params.json"), {**values, **given})
+    values = to_write or read_json(experiment.file(PARAMS))
+    params = load_params(experiment.file(PARAMS), {**values, **given})
     check_monitor(params.monitor, params.mode)
     if not begins:
         warnings = check_unchanged(experiment, params, given)
@@ -77,7 +78,7 @@ def plan_training(
     weights = experiment.checkpoint(params.init_from) if params.init_from else None
     if weights is not None and fresh and weights.parent == experiment.folder:  # where they will be when all has moved
         given["init_from"] = (experiment.attic.relative_to(experiment.folder) / weights.name).as_posix()
-        params = load_params(experiment.file("params.json"), {**values, **given})
+        params = load_params(experiment.file(PARAMS), {**values, **given})
     return Plan(experiment, params, stage, given, weights, fresh, to_write, only_checks=only_checks)
 
 
@@ -142,7 +143,7 @@ def _check_folder(folder: Path) -> None:
         return
     hint = did_you_mean(folder.name, [path.name for path in folder.parent.glob("*/")])
     base = Path("experiments/base")
-    if (base / "params.json").is_file() and base != folder:
+    if (base / PARAMS).is_file() and base != folder:
         hint = hint or f"; to make one: {command('train', '--model_dir', folder, '--from', base)}"
     raise UserError(f"{folder}: no such folder{hint or '; make it, with a params.json in it'}")
 
@@ -173,7 +174,7 @@ def _derived_values(experiment: Experiment, source: str | None, settings: Sequen
         return None
     if Path(source).is_file():
         raise UserError(f"--from {source}: is a file; name the folder that it is in: --from {Path(source).parent}")
-    written = read_json(Path(source) / "params.json")
+    written = read_json(Path(source) / PARAMS)
     values = {key: value for key, value in written.items() if not key.startswith("_")}  # comments are on the other
     recorded = Experiment(source).latest_record().get("params", {})
     values.update({"data_dir": recorded["data_dir"]} if "data_dir" in recorded else {})
@@ -184,7 +185,7 @@ def _derived_values(experiment: Experiment, source: str | None, settings: Sequen
         if key not in known | declared.names and (meant := slip(key, known)):
             raise UserError(f'--set {key}=...: nothing has that name; did you mean "{meant}"?')
     values |= changes
-    there = experiment.file("params.json")
+    there = experiment.file(PARAMS)
     if there.is_file() and read_json(there) != values:
         raise UserError(f"{there} is there already, with other values; choose a new folder for --model_dir")
     return values
@@ -193,14 +194,14 @@ def _derived_values(experiment: Experiment, source: str | None, settings: Sequen
 @contextlib.contextmanager
 def _written(experiment: Experiment, values: Values | None) -> Iterator[None]:
     """Write derived `values` as a new folder's `params.json`, and take it back if the block fails before a run."""
-    there, file = experiment.folder.is_dir(), experiment.file("params.json")
+    there, file = experiment.folder.is_dir(), experiment.file(PARAMS)
     made = values is not None and not file.is_file()
     if values is not None:
         experiment.write_params(values)
     try:
         yield
     except BaseException:
-        if made and not experiment.file("run.json").is_file():
+        if made and not experiment.file(RUN).is_file():
             file.unlink(missing_ok=True)
             if not there:
                 with contextlib.suppress(OSError):
@@ -248,14 +249,14 @@ def plan_evaluation(
     """
     experiment = Experiment(model_dir)
     _check_folder(experiment.folder)
-    params = load_params(experiment.file("params.json"))
+    params = load_params(experiment.file(PARAMS))
     record = experiment.latest_record()
     recorded = {**DEFAULTS, **record["params"]} if "params" in record else params.effective()
     now = {key: params.effective()[key] for key in AS_IT_IS_NOW} | {
         "data_dir": data_dir or recorded["data_dir"],
         "max_eval_batches": max_batches,
     }
-    params = load_params(experiment.file("run.json" if "params" in record else "params.json"), {**recorded, **now})
+    params = load_params(experiment.file(RUN if "params" in record else PARAMS), {**recorded, **now})
     checkpoint = experiment.checkpoint(restore_file)
     is_on_other_data = False
     if data_dir is not None and data_dir != recorded["data_dir"]:

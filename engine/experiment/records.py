@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from engine.experiment.monitor import merit
+from engine.experiment.names import BEST_SCORES, BOARD, HISTORY, PARAMS, RUN, SEARCH, STATUS
 from engine.hyperparameters import Values
 
-TRACES = {"run.json", "status.json", "metrics.jsonl", "metrics_val_best_weights.json"}  # of something that ran
+TRACES = {RUN, STATUS, HISTORY, BEST_SCORES}  # of something that ran
 DECODER = json.JSONDecoder(parse_constant=lambda _: None)  # NaN, which is no JSON, as null
 OBJECTS = {"params", "git", "versions", "code", "data"}  # what is an object in run.json
 LARGEST_FILE = 2**26  # bytes; what is larger was written by no run
@@ -30,13 +31,13 @@ def experiment_folders(parent: Path) -> dict[str, set[str]]:
     return {
         folder: found[folder]
         for folder in folders
-        if found[folder] & TRACES or not ("search.json" in found[folder] or _any_below(folder, folders))
+        if found[folder] & TRACES or not (SEARCH in found[folder] or _any_below(folder, folders))
     }
 
 
 def is_experiment(names: Set[str]) -> bool:
     """Whether a folder with files of these names is an experiment, be it one that waits for its run."""
-    return "params.json" in names or bool(names & TRACES)
+    return PARAMS in names or bool(names & TRACES)
 
 
 def _walk(parent: Path) -> Iterator[tuple[str, set[str]]]:
@@ -54,7 +55,7 @@ def _walk(parent: Path) -> Iterator[tuple[str, set[str]]]:
         except FileNotFoundError:  # it has just been moved away
             continue
         except OSError:
-            yield folder, {"run.json"}  # as in `names_in`
+            yield folder, {RUN}  # as in `names_in`
             continue
         for entry in entries:
             if not _is_hidden(entry.name) and (
@@ -82,7 +83,7 @@ def _is_come_to(target: str, place: str) -> bool:
 
 
 def _is_hidden(name: str) -> bool:
-    return name.startswith(".") or name == "tensorboard"
+    return name.startswith(".") or name == BOARD
 
 
 def names_in(folder: Path) -> set[str]:
@@ -92,7 +93,7 @@ def names_in(folder: Path) -> set[str]:
     except (FileNotFoundError, NotADirectoryError):
         return set()
     except OSError:
-        return {"run.json"}  # for all one knows; reading it will say why it cannot be read
+        return {RUN}  # for all one knows; reading it will say why it cannot be read
 
 
 def _any_below(folder: str, folders: Sequence[str]) -> bool:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from engine.errors import UserError
+from engine.experiment.names import LOCK, STATUS
 from engine.experiment.records import read_object
 from engine.experiment.stopping import Pruned, Stopped
 from engine.files import write_json
@@ -55,8 +56,8 @@ class Status:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.path = folder / "status.json"
-        self.lock_path = folder / ".lock"
+        self.path = folder / STATUS
+        self.lock_path = folder / LOCK
         self._facts: Values = {}  # what the file says, once this process has written it
         self._writing = threading.Lock()
 

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
 from engine.errors import UserError
+from engine.experiment import BEST, LAST, PREVIOUS
 from engine.files import replacing
 from engine.wording import some
 
@@ -29,7 +30,6 @@ NUMPY: list[Any] = [  # what arrays and numbers of NumPy are made of in a file, 
     *{type(np.dtype(letter)) for letter in "?bBhHiIlLqQefdgFDGSU"},
     bytes,
 ]
-LAST, PREVIOUS, BEST = "last.pth.tar", "last.previous.pth.tar", "best.pth.tar"
 
 
 def write_checkpoint(content: Checkpoint, is_best: bool, folder: Path, keep_previous: bool = False) -> None:
