@@ -15,6 +15,7 @@ import shutil
 import signal
 import sys
 from collections.abc import Callable, Sequence
+from os.path import samefile
 from pathlib import Path
 from shlex import join, quote
 
@@ -231,7 +232,7 @@ def conclude(trials: Trials) -> None:
     print(f"  val: {', '.join(f'{name} {value:.4g}' for name, value in trials.scores(best).items())}{over}")
     print(f"  params: {json.dumps(best.params)}")
 
-    group = next(group for group in groups if folders[0] in [entry.folder for entry in group.entries])
+    group = next(one for one in groups if any(samefile(entry.folder, folders[0]) for entry in one.entries))  # or a link
     tested = (
         f"--parent_dir {quote(f'{trials.parent}/{group.name}')}" if over else f"--model_dir {quote(str(folders[0]))}"
     )

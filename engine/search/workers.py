@@ -66,11 +66,6 @@ class Workers:
         self.devices = [named[index % len(named)] for index in range(count)]
 
     @property
-    def busy(self) -> set[str]:
-        """The names of what is being worked on."""
-        return set(self._working)
-
-    @property
     def has_room(self) -> bool:
         """Whether one more can be started."""
         return len(self._working) < len(self.devices)
