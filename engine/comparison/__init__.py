@@ -11,6 +11,7 @@ from engine.comparison.groups import (
     group_entries,
 )
 from engine.comparison.layout import csv_text, json_text, latex, markdown, terminal_text
+from engine.comparison.names import short_names
 from engine.comparison.ranking import Metric, decisive, measure
 from engine.comparison.statistics import summarize
 from engine.comparison.table import Column, Frame, Table, make_columns, make_table, state_counts
@@ -34,6 +35,7 @@ __all__ = [
     "make_table",
     "markdown",
     "measure",
+    "short_names",
     "state_counts",
     "summarize",
     "terminal_text",

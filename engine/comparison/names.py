@@ -15,7 +15,7 @@ def short_names(names: Sequence[str], limit: int) -> list[str]:
     >>> short_names(["learning_rate=0.1,width=16,seed=*", "learning_rate=0.2,width=16,seed=*"], 12)
     ['*=0.1,*', '*=0.2,*']
     """
-    if max(map(len, names)) <= limit:
+    if max(map(len, names), default=0) <= limit:
         return list(names)
     short = _without_shared(names)
     for most in range(limit, max(map(len, short))):

@@ -15,6 +15,7 @@ from engine.comparison import (
     group_entries,
     make_columns,
     make_table,
+    short_names,
     state_counts,
 )
 from engine.experiment import Entry
@@ -25,6 +26,7 @@ from engine.report.search import NO_STUDIES, studies
 
 MOST_PICTURE_BYTES = 12_000_000
 PICKED_FIRST = 3
+LONGEST_NAME = 40  # letters in the table, where names are so long that they hide what tells them apart
 STATES = ["finished", "running", "interrupted", "pruned", "failed", "lost", "not run"]
 
 
@@ -34,10 +36,10 @@ def make_content(parent: Path, entries: Sequence[Entry]) -> Values:
     groups, frame = table.groups, table.frame
     entries = [entry for group in groups for entry in group.entries]  # numbered from here on as the groups hold them
     facts = [read_facts(entry) for entry in entries]
-    origins = letters_of(facts)
-    columns = [column for column in _columns(table.columns, frame, groups, origins) if any(column.texts) or not groups]
+    extra = {"note": {one.entry.name: one.note for one in facts if one.note}, **letters_of(facts)}
+    columns = [column for column in _columns(table.columns, frame, groups, extra) if any(column.texts) or not groups]
     single = [Group([entry]) for entry in entries]
-    alone = {column.name: column for column in _columns(make_columns(single, frame), frame, single, origins)}
+    alone = {column.name: column for column in _columns(make_columns(single, frame), frame, single, extra)}
     rows = _rows(groups, columns)
     own = _rows(single, [alone.get(column.name) for column in columns])
     params, shared = _params(entries)
@@ -95,16 +97,16 @@ def _best(table: Table) -> str:
 
 
 def _columns(
-    columns: Sequence[Column], frame: Frame, groups: Sequence[Group], origins: Mapping[str, Values]
+    columns: Sequence[Column], frame: Frame, groups: Sequence[Group], extra: Mapping[str, Mapping[str, str]]
 ) -> list[Column]:
-    """Those of the table that are to be read, what decides in front, and the letters that tell origins apart."""
+    """Those of the table that are to be read, what decides in front; at the end what else is told, by experiment."""
     told = [column for column in columns if (column.texts or not groups) and column.name != "remark"]
     first = ["experiment", "state", frame.kind, frame.decisive]
     told.sort(key=lambda column: [*first, column.name].index(column.name))
-    for kind, letters in origins.items():
-        names = [{letters[entry.name] for entry in group.entries if entry.name in letters} for group in groups]
-        texts = [" ".join(sorted(one)) for one in names]
-        told.append(Column(kind, texts, texts))
+    for name, texts in extra.items():
+        found = [{texts[entry.name] for entry in group.entries if entry.name in texts} for group in groups]
+        cells = [" ".join(sorted(one)) for one in found]
+        told.append(Column(name, cells, cells))
     return told
 
 
@@ -127,11 +129,13 @@ def _is_number(value: Any) -> bool:
 
 
 def _rows(groups: Sequence[Group], columns: Sequence[Column | None]) -> list[Values]:
-    """A row per group: its cells, in which columns it is the best, and its members, by number."""
+    """A row per group: a short name, its cells, in which columns it is the best, and its members, by number."""
     rows, start = [], 0
+    short = short_names([group.name for group in groups], LONGEST_NAME)
     for place, group in enumerate(groups):
         rows.append(
             {
+                "name": short[place],
                 "cells": [_cell(column, place) for column in columns],
                 "best": [number for number, column in enumerate(columns) if column and place in column.best],
                 "members": list(range(start, start + len(group.entries))),

@@ -1,6 +1,6 @@
 // What stands around the table: the summary, warnings, pictures, where each result comes from, looks at the test split.
 
-const SECTIONS = [["experiments", "Table"], ["curves", "Curves"], ["hyperparameters", "Hyperparameters"], ["time", "Time"],
+const SECTIONS = [["experiments", "Table"], ["curves", "Curves"], ["sides", "Side by side"], ["hyperparameters", "Hyperparameters"], ["time", "Time"],
   ["pictures", "Pictures"], ["provenance", "Provenance"], ["looks", "Test split"]];
 
 const SHORT_LIST = 4;
@@ -13,7 +13,13 @@ function showHeader() {
   document.querySelector("h1").textContent = report.title;
   find("summary").textContent = report.summary;
   find("best").textContent = report.best;
-  document.querySelector("nav").append(...SECTIONS.map(([id, name]) => element("a", { href: `#${id}` }, name)));
+  document.querySelector("nav").append(...SECTIONS.map(([id, name]) => element("a", {
+    href: `#${id}`,
+    click: (event) => { // the address is kept for what is seen
+      event.preventDefault();
+      find(id).scrollIntoView();
+    },
+  }, name)));
 }
 
 function showWarnings() {
@@ -51,6 +57,39 @@ function notesOnPictures(count, others) {
   return [...notes, element("div", { class: "picks note hint" }, count ? "Also of: " : "None of the picked rows has any. There are some of: ", buttons, more)];
 }
 
+// Side by side
+
+const MOST_SIDES = 6;
+
+/** All hyperparameters of the picked rows beside one another, and their scores: what differs first, the rest folded. */
+function showSides() {
+  const rows = pickedRows().slice(0, MOST_SIDES);
+  if (!rows.length) {
+    find("sides-content").replaceChildren(note("Pick rows in the table to see their hyperparameters and scores side by side."));
+    return;
+  }
+  const names = [...new Set(rows.flatMap(({ row }) => row.members.flatMap((member) => Object.keys(report.entries[member].params))))];
+  const params = [...names, ...Object.keys(report.shared_params)].map((name) => [name, rows.map(({ row }) => valuesOf(row, name))]);
+  const scores = report.columns.flatMap(({ title, kind }, index) => (kind === "score" ? [[title, rows.map(({ row }) => textOf(row.cells[index]))]] : []));
+  const differs = ([, texts]) => texts.some((text) => text !== texts[0]);
+  const more = pickedRows().length - rows.length;
+  find("sides-content").replaceChildren(
+    sideTable("Scores and hyperparameters that differ", rows, [...scores, ...params.filter(differs)]),
+    element("details", {}, element("summary", {}, "What is the same in all of them"), sideTable("The same in all of them", rows.slice(0, 1), params.filter((one) => !differs(one)), "all")),
+    ...(more > 0 ? [note(`${more} more rows are picked.`)] : []));
+}
+
+function valuesOf(row, name) {
+  return [...new Set(row.members.map((member) => paramOf(report.entries[member], name) ?? ""))].join(", ");
+}
+
+function sideTable(label, rows, lines, heading) {
+  const names = rows.map(({ row, color }) => element("th", { scope: "col" }, heading ?? [element("span", { class: "swatch", style: `--color: ${color}` }), nameOfRow(row)]));
+  const body = lines.map(([name, texts]) => element("tr", {}, element("th", { scope: "row" }, name), texts.slice(0, rows.length).map((text) => element("td", {}, text))));
+  const table = element("table", { class: "sides" }, element("thead", {}, element("tr", {}, element("td"), names)), element("tbody", {}, body));
+  return element("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": label }, table);
+}
+
 // Where the results come from
 
 function showProvenance() {
@@ -83,16 +122,23 @@ function showLooks() {
   find("looks").append(element("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": "Looks at the test split" }, table));
 }
 
-showHeader();
-showWarnings();
-startTable();
-showLooks();
-document.addEventListener("picked", () => {
-  showPictures();
-  showProvenance();
-});
-for (const key of report.picked_first.map((index) => groupRows[index].key)) picked.set(key, freeColor());
-for (const line of lines.values()) mark(line);
-document.dispatchEvent(new Event("picked"));
-startFigures();
-document.documentElement.dataset.ready = "yes";
+function start(text) {
+  readReport(text);
+  showHeader();
+  showWarnings();
+  startTable();
+  showLooks();
+  document.addEventListener("picked", () => {
+    showPictures();
+    showProvenance();
+    showSides();
+    keepView();
+  });
+  document.addEventListener("viewed", keepView);
+  recallView();
+  document.dispatchEvent(new Event("picked"));
+  startFigures();
+  document.documentElement.dataset.ready = "yes";
+}
+
+unpack(find("report-data").textContent).then(start, () => { find("summary").textContent = UNPACKING; });

@@ -27,6 +27,7 @@ class Facts:
     curves: dict[str, list[float | None]] = field(default_factory=dict)
     pictures: list[Values] = field(default_factory=list)
     remarks: list[str] = field(default_factory=list)
+    note: str = ""  # what somebody wrote into its `params.json` as "_note"
 
     def part(self, name: str, kind: type[Content]) -> Content:
         """A part of `run.json`; an empty one where it is missing, or of another kind than it should be."""
@@ -46,6 +47,9 @@ def read_facts(entry: Entry) -> Facts:
         facts.run = read_object(entry.folder / "run.json", damaged)
     if (entry.folder / "metrics.jsonl").is_file():
         facts.curves = curves(read_rows(entry.folder / "metrics.jsonl", damaged))
+    if (entry.folder / "params.json").is_file():
+        note = read_object(entry.folder / "params.json", []).get("_note")
+        facts.note = note if isinstance(note, str) else ""
     facts.remarks = [entry.remark] if entry.remark else []
     facts.remarks += [remark for remark in damaged if remark not in entry.remark]
     return facts

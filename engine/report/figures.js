@@ -3,6 +3,7 @@
 const figures = new Map(); // the element of a figure -> what draws it
 const CONFIG = { displaylogo: false, responsive: true, modeBarButtons: [["toImage", "resetScale2d"]] };
 const BAND_OPACITY = 0.16;
+const UNPACKING = "This page needs a browser that can unpack gzip: any since 2023.";
 let loading = null;
 
 function loadPlotly() {
@@ -35,7 +36,7 @@ async function redraw(node) {
   try {
     await loadPlotly();
   } catch {
-    node.replaceChildren(element("p", { class: "note" }, "Drawing needs a browser that can unpack gzip: any since 2023."));
+    node.replaceChildren(element("p", { class: "note" }, UNPACKING));
     return;
   }
   const { traces, layout, empty, clicked } = figures.get(node)();

@@ -21,8 +21,9 @@ FEWEST = 3  # configurations from which on something is drawn
 FEWEST_FOR_IMPORTANCE = 10
 TREES = 32  # half of Optuna's default: twice as fast, and the shares agree to a few hundredths
 RESAMPLES = 4  # of the configurations, each with half of the trees: how far the shares are to be trusted
-MOST_WEIGHED = 300  # configurations, and
+MOST_WEIGHED = 200  # configurations, and
 MOST_KEYS = 24  # hyperparameters: with more of either the estimate takes minutes, and gets no better
+MOST_LINES = 100  # of parallel coordinates, the best ones: more are a slab of ink, and
 MOST_AXES = 8  # of parallel coordinates, side by side
 WIDE = 30  # largest over smallest value, from which on a scale is logarithmic
 LARGEST_DRAWN = 2**53  # up to which a whole number is a float; no hyperparameter is larger, but for a seed
@@ -66,6 +67,7 @@ def _study_of(folder: str, groups: Sequence[Group], curves: Mapping[str, Values]
     shares, remark = _importance(trials, keys, metric.mode, epoch)
     ranked = sorted(keys, key=lambda key: -shares.get(key, (0.0, 0.0))[0])[:MOST_KEYS]
     left_out = f" Of {len(keys)} hyperparameters {MOST_KEYS} are shown." if len(keys) > MOST_KEYS else ""
+    left_out += f" The lines are those of the best {MOST_LINES}." if len(trials) > MOST_LINES else ""
     return {
         "title": folder or "All in this folder",
         "sentence": f"{_counted(trials, groups)}, by their {metric.title}. {remark}{left_out}",
@@ -217,7 +219,7 @@ def _parallel(trials: Sequence[Trial], keys: Sequence[str], metric: Metric) -> V
     """Optuna's figure, but for its colors, which would be lost on black: the better a trial, the stronger its line."""
     from optuna.visualization import plot_parallel_coordinate
 
-    trials = sorted(trials, key=lambda trial: trial.score, reverse=metric.mode == "min")  # the best on top
+    trials = sorted(trials, key=lambda trial: trial.score, reverse=metric.mode == "min")[-MOST_LINES:]  # best on top
     study = _rebuilt(trials, [trial.score for trial in trials], {key: label(key) for key in keys}, metric.mode or "max")
     figure = plot_parallel_coordinate(study, target_name=label(metric.name))
     lines = figure.data = figure.data[:-1]  # without the scale: the first axis is one
@@ -240,7 +242,13 @@ def _bars(shares: Mapping[str, tuple[float, float]]) -> Values:
         "orientation": "h",
         "y": [label(key) for key in ranked],
         "x": [shares[key][0] for key in ranked],
-        "error_x": {"type": "data", "array": [shares[key][1] for key in ranked], "thickness": 1.5, "width": 4},
+        "error_x": {
+            "type": "data",
+            "array": [shares[key][1] for key in ranked],
+            "thickness": 1.5,
+            "width": 4,
+            "color": "#94a4a2",
+        },
         "marker": {"color": COLOR},
         "hovertemplate": "%{y}: %{x:.2f}<extra></extra>",
     }

@@ -37,6 +37,17 @@ def searched(tmp_path_factory):
     return report(parent)
 
 
+@pytest.fixture(scope="module")
+def rated(tmp_path_factory):
+    """The report of five learning rates, written once."""
+    parent = tmp_path_factory.mktemp("rated")
+    for place, rate in enumerate((0.1, 0.15, 2, 10)):
+        make(parent / f"r{rate}", [0.8 - place / 11], {"learning_rate": rate, "optimizer": "Adam"})
+    make(parent / "failing", [0.1], {"learning_rate": 99, "optimizer": "Adam"}, state="failed")
+    (parent / "r2" / "params.json").write_text('{"_note": "The good one"}')
+    return report(parent)
+
+
 @pytest.fixture
 def page(browser, searched):
     return shown(browser, searched)
@@ -139,10 +150,80 @@ def test_typing_filters_the_rows(page):
     for text in ("nothing of the kind", "learning.rate", "[", "\\\\"):
         page.type("#filter", text)
         assert names(page) == []
-    page.type("#filter", "seed=*")
+    page.type("#filter", '"seed=*"')
     assert len(names(page)) == 3
     page.type("#filter", " ")
     assert len(names(page)) == 5
+
+
+@pytest.mark.parametrize(
+    ("text", "rows"),
+    [
+        ("learning_rate=0.1", {"r0.1"}),  # the whole number, not what begins with it
+        ("learning_rate>0.1 learning_rate<=2", {"r0.15", "r2"}),
+        ("learning_rate!=0.1", {"r0.15", "r2", "r10", "failing"}),
+        ("learning_rate>=2", {"r2", "r10", "failing"}),  # as numbers: 10 is more than 2
+        ("not failed", {"r0.1", "r0.15", "r2", "r10"}),
+        ("not learning_rate>1 val_accuracy>0.5", {"r0.1", "r0.15"}),
+        ("optimizer=adam", {"r0.1", "r0.15", "r2", "r10", "failing"}),  # one that all share, and no capitals
+        ("optimizer!=Adam", set()),
+        ("accuracy<0.55", {"failing", "r10"}),
+        ('"the good one"', {"r2"}),  # a note
+    ],
+)
+def test_filters_compare_columns_and_hyperparameters(browser, rated, text, rows):
+    shown(browser, rated)
+    browser.type("#filter", text)
+    assert set(names(browser)) == rows
+
+
+def test_columns_can_be_hidden_and_the_address_brings_all_of_it_back(page, browser, searched):
+    def table():
+        return browser.texts("th button"), names(browser), browser.texts("#sides-content th[scope=col]")
+
+    browser.run("document.querySelector('details.hint').open = true")
+    browser.click("#columns label:nth-child(1) input")  # the state
+    assert "state" not in browser.texts("th button")
+    browser.type("#filter", "seed=2")
+    browser.click("th:nth-child(1) button")
+    browser.click("tbody tr:nth-child(1) input")
+    before = table()
+    assert len(before[1]) == 3
+    address = browser.run("return location.href")
+    browser.ask("POST", "/url", {"url": "about:blank"})
+    browser.ask("POST", "/url", {"url": address})
+    browser.wait("document.documentElement.dataset.ready")
+    assert table() == before
+    assert browser.log("browser") == []
+
+
+def test_picked_rows_stand_side_by_side_what_differs_first(browser, tmp_path):
+    for seed in (1, 2):
+        make(tmp_path / f"one,seed={seed}", [0.5 + seed / 100], {"width": 8, "text": "x", "seed": seed})
+    make(tmp_path / "two", [0.75], {"width": 16, "text": "x", "seed": 1})
+    shown(browser, report(tmp_path))
+    (first, *lines) = browser.run(
+        "return [...document.querySelector('table.sides').rows].map(row => [...row.cells].map(cell => cell.innerText))"
+    )
+    assert first == ["", "two", "one,seed=*"]
+    assert ["val accuracy", "0.7500", "0.5150 ± 0.0071"] in lines
+    assert ["width", "16", "8"] in lines
+    assert ["seed", "1", "1, 2"] in lines
+    assert not any(name == "text" for name, *_ in lines)
+    browser.click("#sides-content summary")
+    assert any("text\tx" in text for text in browser.texts("#sides-content details"))
+    browser.click("#clear")
+    assert browser.texts("#sides-content p") == [
+        "Pick rows in the table to see their hyperparameters and scores side by side."
+    ]
+
+
+def test_long_names_are_short_and_told_apart(browser, tmp_path):
+    for rate in (0.1, 0.2):
+        make(tmp_path / f"a_very_long_name_of_a_hyperparameter={rate},seed=1", [rate], {"learning_rate": rate})
+    shown(browser, report(tmp_path))
+    assert names(browser) == ["*=0.2,*", "*=0.1,*"]
+    assert browser.run("return document.querySelector('.name').title").startswith("a_very_long_name")
 
 
 def test_states_and_reasons_are_shown(page):
