@@ -2,13 +2,23 @@
 
 import logging
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
+from torch import Tensor
 
-from engine.data import Augmentation, ImageFolder, TensorBatches, find_images, read_headers, read_images, write_digits
+from engine.data import (
+    Augmentation,
+    ImageFolder,
+    TensorBatches,
+    find_images,
+    read_headers,
+    read_image,
+    read_images,
+    write_digits,
+)
 from engine.errors import UserError
 from engine.hyperparameters import Key
 from utils import Params
@@ -101,6 +111,17 @@ def make_batches(
         transform=Augmentation(params.mean, params.std, **(variations if varied else {})),
         names=split.names,
     )
+
+
+def read_input(source: str, params: Params) -> Iterator[tuple[str, Tensor]]:
+    """The pixels of an image file to predict, (C, S, S), by its name."""
+    pixels = read_image(source, params.image_size, params.image_channels, params.option(IMAGE_FIT))
+    yield source, torch.from_numpy(pixels)
+
+
+def transform_inputs(images: Tensor, params: Params) -> Tensor:
+    """Normalised as they were for training: uint8 (B, C, S, S) -> float32 (B, C, S, S)."""
+    return Augmentation(params.mean, params.std)(images)
 
 
 def log_counts(folder: ImageFolder) -> None:

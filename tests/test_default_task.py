@@ -1,6 +1,7 @@
 """The task that is shipped: classify a folder of images. Skipped where `model/` is the user's own by now."""
 # ruff: noqa: E402  # what may not be there can only be imported after a look
 
+import csv
 import json
 import logging
 import shutil
@@ -380,3 +381,21 @@ def test_images_to_predict_beside_the_classes_are_one_line_not_a_third_class(scr
     done = script("train", "--model_dir", experiment("mine", data_dir=str(tmp_path / "flat"), num_epochs=1))
     assert (done.status, done.stderr.count("\n")) == (2, 1)
     assert f"error: {tmp_path / 'flat' / 'test'}: is named like a split" in done.stderr
+
+
+def test_new_images_are_predicted_as_evaluation_predicts_them(folder, experiment, script, tmp_path):
+    mine = experiment("mine", data_dir=str(folder), num_epochs=1, batch_size=8, num_channels=4)
+    assert script("train", "--model_dir", mine).status == 0
+    assert script("evaluate", "--model_dir", mine).status == 0
+    (folder / "test" / "cat" / "0.png").write_bytes(b"not an image")
+    done = script("predict", "--model_dir", mine, folder / "test", "--out", tmp_path / "new.csv")
+    lines = done.stderr.splitlines()
+    assert lines[0] == f"{folder}/test/cat/0.png: not a readable image (of no format that is read here)"
+    wanted, given = (
+        {Path(row["file"]).relative_to(start): row for row in csv.DictReader(path.open())}
+        for path, start in ((mine / "predictions_test.csv", "test"), (tmp_path / "new.csv", folder / "test"))
+    )
+    assert wanted.keys() - given.keys() == {Path("cat/0.png")}
+    for name, row in given.items():
+        assert row["prediction"] == wanted[name]["prediction"]
+        assert float(row["probability"]) == pytest.approx(float(wanted[name]["probability"]), rel=1e-4)

@@ -460,6 +460,16 @@ def test_the_table_of_predictions_has_the_sentences_and_their_tags(tiny):
     assert read(tiny, "metrics_test_best.json")["accuracy"] == pytest.approx(right)
 
 
+def test_sentences_from_the_keyboard_and_from_a_file_are_tagged_as_in_evaluation(tiny):
+    import predict as script
+
+    file = NER / "data" / "test" / "sentences.txt"
+    sentence = file.read_text().splitlines()[0]
+    given = script.main(["--model_dir", str(tiny), sentence, str(file)])
+    assert given["tags"][1:] == [line["tags"] for line in table(tiny)]
+    assert (given["file"][0], given["tags"][0]) == (sentence, given["tags"][1])
+
+
 def test_the_log_has_a_line_for_each_kind_of_name(tiny):
     log = (tiny / "evaluate.log").read_text()
     for kind in ("per", "geo", "org", "tim", "gpe"):

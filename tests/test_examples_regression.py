@@ -98,6 +98,20 @@ def test_both_metrics_are_those_of_the_whole_split(base, params):
     assert scores["r2"] > 0.5
 
 
+def test_rows_of_a_csv_file_are_predicted_as_those_of_the_split(base, params, tmp_path):
+    import predict
+
+    rows = table_of(fetch_dataloader(["test"], "none", params)["test"])[:, :-1].tolist()
+    lines = ["age,sex,bmi,bp,s1,s2,s3,s4,s5,s6", *(",".join(map(repr, row)) for row in rows)]
+    (tmp_path / "new.csv").write_text("\n".join(lines))
+    given = predict.main(["--model_dir", str(base), str(tmp_path / "new.csv")])
+    with (base / "predictions_test.csv").open() as file:
+        assert given["prediction"] == pytest.approx(
+            [float(row["prediction"]) for row in csv.DictReader(file)], rel=1e-5
+        )
+    assert given["file"][0] == f"{tmp_path}/new.csv:2"
+
+
 def test_the_best_epoch_is_that_of_the_smallest_error(base):
     errors = [row["val_rmse"] for row in history(base)]
     assert checkpoint(base, "best")["epoch"] == errors.index(min(errors)) + 1

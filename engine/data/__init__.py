@@ -7,7 +7,7 @@ Stands on the ground alone.
 from engine.data.augmentation import Augmentation
 from engine.data.batches import TensorBatches
 from engine.data.feed import Feed, SamePass
-from engine.data.image_cache import read_headers, read_images
+from engine.data.image_cache import read_headers, read_image, read_images
 from engine.data.image_folder import ImageFolder, find_images
 from engine.data.iterators import fetch_iterators
 from engine.data.membership import fingerprint, shared_examples
@@ -26,6 +26,7 @@ __all__ = [
     "fingerprint",
     "part_of",
     "read_headers",
+    "read_image",
     "read_images",
     "shared_examples",
     "write_digits",

@@ -13,6 +13,7 @@ from engine.training.explanations import (
     label_errors_explained,
     torch_errors_explained,
 )
+from engine.training.inputs import Inputs, ReadInput, find_sources, read_inputs
 from engine.training.metric_objects import MacroF1
 from engine.training.metrics import Losses, Scores, mean_losses, to_numpy
 from engine.training.monitoring import Hook, Watch
@@ -26,7 +27,7 @@ from engine.training.optimization import (
     own_schedule,
     set_training_mode,
 )
-from engine.training.predictions import Predictions
+from engine.training.predictions import Columns, Predictions, write_table
 from engine.training.state import State
 from engine.training.task import (
     Task,
@@ -40,12 +41,15 @@ from engine.training.task import (
 from engine.training.tracking import TerminalLog, progress_bar, release_log, set_logger
 
 __all__ = [
+    "Columns",
     "Device",
     "Gradients",
     "Hook",
+    "Inputs",
     "Losses",
     "MacroF1",
     "Predictions",
+    "ReadInput",
     "Schedule",
     "Scores",
     "State",
@@ -61,6 +65,7 @@ __all__ = [
     "download_errors_explained",
     "drop_previous",
     "fetch_batches",
+    "find_sources",
     "import_anew",
     "label_errors_explained",
     "last_checkpoint",
@@ -74,6 +79,7 @@ __all__ = [
     "own_schedule",
     "progress_bar",
     "read_checkpoint",
+    "read_inputs",
     "release_log",
     "set_logger",
     "set_training_mode",
@@ -81,4 +87,5 @@ __all__ = [
     "to_numpy",
     "torch_errors_explained",
     "write_checkpoint",
+    "write_table",
 ]

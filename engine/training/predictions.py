@@ -1,6 +1,7 @@
 """What the network says of each example of a split: gathered batch by batch, written as a table."""
 
 import csv
+import json
 import logging
 import operator
 from collections.abc import Callable, Iterable, Sequence
@@ -100,8 +101,12 @@ class Predictions:
 
 
 def write_table(path: Path, header: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
-    """Write a table as CSV."""
+    """Write a table as CSV, or with a JSON object in each line where the file is called `.jsonl`."""
     with replacing(path) as file:
+        if path.suffix == ".jsonl":
+            for row in rows:
+                file.write(f"{json.dumps(dict(zip(header, row, strict=True)), ensure_ascii=False)}\n".encode())
+            return
         lines = csv.writer(_Encoded(file), lineterminator="\n")
         lines.writerow(header)
         lines.writerows(rows)

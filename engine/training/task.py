@@ -36,6 +36,8 @@ CALLS = {  # what a task's functions are called with
     "predict": ("outputs", "params"),
     "report": ("predictions", "folder"),
     "fetch_dataloader": ("types", "data_dir", "params"),
+    "read_input": ("source", "params"),
+    "transform_inputs": ("batch", "params"),
 }
 PLAIN_TYPES = (str, int, float, bool, type(None))
 LARGEST_SHOWN = 1000  # numbers of a tensor in data.json
@@ -55,6 +57,8 @@ class Task:
     configure_scheduler: Callable[..., Any] | None
     predict: Callable[..., Any] | None
     report: Callable[..., Any] | None
+    read_input: Callable[..., Any] | None = None
+    transform_inputs: Callable[..., Any] | None = None
 
 
 def load_task(name: str, params: Params) -> Task:
@@ -80,6 +84,7 @@ def load_task(name: str, params: Params) -> Task:
         step=step and _giving_three(step),
         **{hook: getattr(net, hook, None) for hook in ("configure_optimizer", "configure_scheduler")},
         **{hook: getattr(net, hook, None) for hook in ("predict", "report")},
+        **{hook: getattr(loading, hook, None) for hook in ("read_input", "transform_inputs")},
     )
 
 

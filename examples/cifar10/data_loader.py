@@ -1,13 +1,13 @@
 """Batches of CIFAR-10, 60,000 photographs of 32 x 32 pixels: torchvision's download, or a folder of images."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from engine.data import Augmentation, TensorBatches, find_images, read_images
+from engine.data import Augmentation, TensorBatches, find_images, read_image, read_images
 from engine.training import download_errors_explained
 from utils import Params
 
@@ -66,3 +66,13 @@ class AlternatingFlip(TensorBatches):
         number = len(self.rows) // 2
         rows = torch.cat([torch.randperm(number), number + torch.randperm(number)])
         return rows.to(self.tensors[0].device).split(self.batch_size)
+
+
+def read_input(source: str, params: Params) -> Iterator[tuple[str, Tensor]]:
+    """The pixels of an image file to predict, by its name."""
+    yield source, torch.from_numpy(read_image(source, 32, channels=3))
+
+
+def transform_inputs(images: Tensor, params: Params) -> Tensor:
+    """Normalised as they were for training."""
+    return Augmentation(GREY, GREY)(images)

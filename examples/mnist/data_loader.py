@@ -1,11 +1,13 @@
 """Batches of MNIST, the 70,000 handwritten digits; torchvision downloads them where they are not there yet."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
+import torch
+from torch import Tensor
 
-from engine.data import Augmentation, TensorBatches
+from engine.data import Augmentation, TensorBatches, read_image
 from engine.training import download_errors_explained
 from utils import Params
 
@@ -34,3 +36,13 @@ def fetch_dataloader(types: Sequence[str], data_dir: str | Path, params: Params)
             transform=Augmentation(GREY, GREY, shift=params.shift if varied else 0.0),
         )
     return batches
+
+
+def read_input(source: str, params: Params) -> Iterator[tuple[str, Tensor]]:
+    """The pixels of an image file to predict, by its name."""
+    yield source, torch.from_numpy(read_image(source, 28, channels=1))
+
+
+def transform_inputs(images: Tensor, params: Params) -> Tensor:
+    """Normalised as they were for training."""
+    return Augmentation(GREY, GREY)(images)

@@ -84,6 +84,13 @@ def pad(batch: list[Sentence]) -> tuple[Any, ...]:
     return inputs, *(pad_sequence(labels, batch_first=True, padding_value=NO_LABEL) for labels in tags)
 
 
+def read_input(source: str, params: Params) -> Iterator[tuple[str, Sentence]]:
+    """The sentence itself, or each line of a text file: (T,) words and their number."""
+    lines = read_lines(Path(source)) if Path(source).is_file() else [source]
+    for line, words in zip(lines, as_numbers(lines, params.words, UNKNOWN), strict=True):
+        yield line, (words, torch.tensor(len(words)))
+
+
 def read_lines(path: Path) -> list[str]:
     """The lines of a text file."""
     if not path.is_file():

@@ -1,12 +1,15 @@
 """Scikit-learn's diabetes data: ten measurements of each of 442 patients, and how far the disease went in a year."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 import numpy as np
 import torch
 from sklearn.datasets import load_diabetes
+from torch import Tensor
 from torch.utils.data import DataLoader, TensorDataset
 
+from engine.errors import UserError
 from utils import Params
 
 SIZES = {"train": 262, "val": 90, "test": 90}
@@ -22,3 +25,15 @@ def fetch_dataloader(types: Sequence[str], data_dir: str, params: Params) -> dic
     params.mean, params.std = mean.tolist(), std.tolist()  # from here on they are kept with the experiment
     datasets = {split: TensorDataset(tables[split][:, :-1], tables[split][:, -1]) for split in types}
     return {split: DataLoader(datasets[split], params.batch_size, shuffle=split == "train") for split in types}
+
+
+def read_input(source: str, params: Params) -> Iterator[tuple[str, Tensor]]:
+    """The rows of a CSV file of ten measurements each, by their lines; one that holds words is a header."""
+    for number, line in enumerate(Path(source).read_text(encoding="utf-8").splitlines(), start=1):
+        try:
+            row = [float(cell) for cell in line.split(",")]
+        except ValueError:
+            continue
+        if len(row) != len(params.mean) - 1:
+            raise UserError(f"line {number} has {len(row)} numbers, not {len(params.mean) - 1}")
+        yield f"{source}:{number}", torch.tensor(row)

@@ -1,9 +1,12 @@
 """Batches of hand signs, 64 x 64 pixels each, decoded once and kept in memory."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from engine.data import Augmentation, TensorBatches, find_images, read_images
+import torch
+from torch import Tensor
+
+from engine.data import Augmentation, TensorBatches, find_images, read_image, read_images
 from utils import Params
 
 SIZE = 64
@@ -30,3 +33,13 @@ def fetch_dataloader(types: Sequence[str], data_dir: str | Path, params: Params)
             names=split.names,
         )
     return batches
+
+
+def read_input(source: str, params: Params) -> Iterator[tuple[str, Tensor]]:
+    """The pixels of an image file to predict, by its name."""
+    yield source, torch.from_numpy(read_image(source, SIZE, channels=3))
+
+
+def transform_inputs(images: Tensor, params: Params) -> Tensor:
+    """Normalised as they were for training."""
+    return Augmentation(BLACK, WHITE)(images)

@@ -1,9 +1,12 @@
 """Batches of one's own photographs, scaled and normalised as a network that was trained on ImageNet expects them."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from engine.data import Augmentation, TensorBatches, find_images, read_images
+import torch
+from torch import Tensor
+
+from engine.data import Augmentation, TensorBatches, find_images, read_image, read_images
 from utils import Params
 
 MEAN, STD = [123.675, 116.28, 103.53], [58.395, 57.12, 57.375]  # of ImageNet, as torchvision's weights want them
@@ -31,3 +34,13 @@ def fetch_dataloader(types: Sequence[str], data_dir: str | Path, params: Params)
             names=split.names,
         )
     return batches
+
+
+def read_input(source: str, params: Params) -> Iterator[tuple[str, Tensor]]:
+    """The pixels of an image file to predict, by its name."""
+    yield source, torch.from_numpy(read_image(source, params.image_size, channels=3))
+
+
+def transform_inputs(images: Tensor, params: Params) -> Tensor:
+    """Normalised as they were for training."""
+    return Augmentation(MEAN, STD)(images)

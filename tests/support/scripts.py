@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).parents[2]
-WARM = ["torch", "torch._dynamo", "torch.utils.tensorboard", "torchmetrics", "train", "evaluate"]
+WARM = ["torch", "torch._dynamo", "torch.utils.tensorboard", "torchmetrics", "train", "evaluate", "predict"]
 
 can_fork = "forkserver" in multiprocessing.get_all_start_methods()
 context = multiprocessing.get_context("forkserver" if can_fork else "spawn")

@@ -1,0 +1,145 @@
+"""Predict new inputs with a trained network: files, folders of them, texts, or lines of standard input (-).
+
+    python predict.py --model_dir experiments/base photo.jpg more_photos/
+    python predict.py --model_dir experiments/base more_photos/ --out predictions.csv
+    python predict.py --model_dir examples/ner/experiments/tiny "Ada Lovelace lived in London"
+
+The experiment's folder is all that is needed; what the task learned from its data is in there.
+"""
+
+import argparse
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from engine.errors import UserError, run
+from engine.experiment import Evaluation, plan_evaluation
+
+
+class Request(NamedTuple):
+    """What to predict, with which checkpoint, and where to."""
+
+    plan: Evaluation
+    words: Sequence[str]
+    out: str | None
+
+
+def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespace:
+    """The command line; `arguments` stand in for it."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("inputs", nargs="*", metavar="FILE", help="a file, a folder, a text, or - for standard input")
+    parser.add_argument("--model_dir", default="experiments/base", help="folder of the experiment")
+    parser.add_argument("--restore_file", default="best", help="checkpoint: best, last, or a path")
+    parser.add_argument("--out", metavar="TABLE", help="write the predictions to this .csv or .jsonl")
+    return parser.parse_args(arguments)
+
+
+def decide(arguments: Sequence[str] | None = None) -> Request:
+    """What is asked for, by the command line. Raises `UserError` if it cannot be done."""
+    options = parse_arguments(arguments)
+    if not options.inputs:
+        raise UserError("there is nothing to predict: name files, folders or texts")
+    if options.out and not options.out.endswith((".csv", ".jsonl")):
+        raise UserError(f"--out {options.out}: must end in .csv or .jsonl")
+    plan = plan_evaluation(options.model_dir, restore_file=options.restore_file)
+    return Request(plan, options.inputs, options.out)
+
+
+if __name__ == "__main__":  # what is wrong ends here, before the seconds that importing torch takes
+    decided = run(decide)
+
+import logging
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from tabulate import tabulate
+from torch import nn
+from tqdm import tqdm
+
+from engine import training
+from engine.training import Columns, Device, Inputs, Predictions, ReadInput, Task, find_sources, read_inputs
+from engine.wording import counted
+
+MOST_SHOWN = 20  # predictions on the terminal, and files that could not be read
+
+
+def load(plan: Evaluation) -> tuple[nn.Module, Task, Device]:
+    """The network with the weights of a checkpoint, ready to predict, and its task."""
+    params = plan.params
+    checkpoint = training.read_checkpoint(plan.checkpoint)
+    params.learn(checkpoint.get("learned", {}))
+    device = training.device_for(params)
+    task = training.load_task(params.task, params)
+    model = device.place(task.Net(params))
+    training.load_weights(model, checkpoint["state_dict"], plan.checkpoint)
+    return model.eval(), task, device
+
+
+def reader(task: Task) -> ReadInput:
+    """The task's function that reads what is new. Raises `UserError` if it has none."""
+    if task.read_input is None:
+        raise UserError(f"{task.name}/data_loader.py: has no read_input(source, params), which reads what is new")
+    return task.read_input
+
+
+@torch.no_grad()
+def predict(model: nn.Module, batches: Iterator[Inputs], task: Task, plan: Evaluation, device: Device) -> Columns:
+    """The columns of the table: `file`, then what the task's `predict` says of each example."""
+    predictions = Predictions("new", None, plan.params, task.predict, model)
+    names: list[str] = []
+    for inputs in batches:
+        batch = device.move(inputs.batch)
+        with device.autocast():
+            predictions.add(outputs_of(model, batch, task, plan), None, len(inputs.names))
+        names += inputs.names
+    predictions.finish()
+    return {"file": names, **predictions.columns}
+
+
+def outputs_of(model: nn.Module, batch: Any, task: Task, plan: Evaluation) -> Any:
+    """The outputs for a batch without labels; `step`, where the task has one, gets it as the loader would give it."""
+    if task.transform_inputs is not None:
+        batch = task.transform_inputs(batch, plan.params)
+    return model(batch) if task.step is None else task.step(model, batch, plan.params)[1]
+
+
+def main(arguments: Sequence[str] | None = None) -> Columns:
+    """Predict what the arguments name; returns the table, by columns."""
+    return carry_out(decide(arguments))
+
+
+def carry_out(request: Request) -> Columns:
+    """Predict what was asked for, show or write the table, and say what could not be read."""
+    logging.disable(logging.INFO)
+    model, task, device = load(request.plan)
+    logging.disable(logging.NOTSET)
+    sources = find_sources(request.words)
+    unread: dict[str, str] = {}
+    bar = tqdm(sources, unit="", disable=None, leave=False, delay=0.5)
+    batches = read_inputs(bar, reader(task), request.plan.params, request.plan.params.batch_size, unread)
+    columns = predict(model, batches, task, request.plan, device)
+    show(columns, request.out)
+    for source, reason in list(unread.items())[:MOST_SHOWN]:
+        print(f"{source}: {reason}", file=sys.stderr)
+    if unread:
+        number = f"{len(unread)} of {counted(len(sources), 'input')}"
+        raise UserError(f"{number} could not be read; the others are predicted")
+    return columns
+
+
+def show(columns: Columns, out: str | None) -> None:
+    """The table in a file, or its first lines on the terminal."""
+    rows = list(zip(*columns.values(), strict=True))
+    if out is not None:
+        training.write_table(Path(out), [*columns], rows)
+        print(f"{out}: {counted(len(rows), 'prediction')}")
+    elif rows:
+        print(tabulate(rows[:MOST_SHOWN], list(columns), floatfmt=".3f", disable_numparse=[0]))
+        if len(rows) > MOST_SHOWN:
+            print(f"... and {len(rows) - MOST_SHOWN} more; --out predictions.csv has all")
+
+
+if __name__ == "__main__":
+    run(lambda: carry_out(decided))
