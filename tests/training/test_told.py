@@ -10,6 +10,7 @@ import torch
 import evaluate
 import train
 from engine.errors import UserError
+from engine.training import import_anew
 from tests.support.folders import checkpoint, contents, history, read
 
 names = (f"told_{number}" for number in itertools.count())
@@ -228,8 +229,16 @@ class Net(nn.Module):
 """
 
 
-def test_all_of_a_task_is_imported_and_built_under_the_seed_of_its_run(run, monkeypatch):
-    first, _ = run(net=RANDOM_TASK)
+DRAWING_LOADER = """import torch
+plain = fetch_dataloader
+def fetch_dataloader(types, data_dir, params):
+    torch.randn(len("".join(types)))
+    return plain(types, data_dir, params)
+"""
+
+
+def test_all_of_a_task_is_imported_and_built_under_the_seed_of_its_run(run):
+    first, _ = run(net=RANDOM_TASK, data_loader=DRAWING_LOADER)
     torch.manual_seed(1234)
     evaluate.main(["--model_dir", str(first), "--split", "val"])
     assert read(first, "metrics_val_best.json") == read(first, "metrics_val_best_weights.json")
@@ -241,6 +250,7 @@ def test_all_of_a_task_is_imported_and_built_under_the_seed_of_its_run(run, monk
         train.main(["--model_dir", str(folder)])
     assert history(again) == history(first)
     assert history(other) != history(first)
+    import_anew(params["task"])  # as in a process of its own
     evaluate.main(["--model_dir", str(other), "--split", "val"])
     assert read(other, "metrics_val_best.json") == read(other, "metrics_val_best_weights.json")
 
