@@ -63,7 +63,11 @@ def test_the_examples_of_an_epoch_are_those_that_plain_pytorch_yields(kind, num_
     feed, plain = feed_of(kind, num_workers), KINDS[kind](num_workers)
     for epoch in range(1 if num_workers or kind == "endless" else 3):
         expected = plain_epoch(plain, epoch)
-        assert examples(feed.epoch(epoch)) == examples(expected)
+        seen = examples(feed.epoch(epoch))
+        if kind == "draws as it goes":  # in plain PyTorch, from what items have left
+            assert seen.total() == examples(expected).total()
+        else:
+            assert seen == examples(expected)
 
 
 @pytest.mark.parametrize(("kind", "num_workers"), [*((kind, 0) for kind in KINDS), *HELPED])
@@ -75,7 +79,7 @@ def test_an_epoch_begun_anywhere_goes_on_as_it_would_have(kind, num_workers):
         assert same(list(feed_of(kind, num_workers).epoch(1, start)), whole[1][start:])
 
 
-@pytest.mark.parametrize("kind", ["own sampler", "buckets", "endless", "lists of tensors"])
+@pytest.mark.parametrize("kind", ["own sampler", "buckets", "endless", "draws as it goes"])
 def test_where_batches_can_be_planned_the_number_of_workers_does_not_show(kind):
     assert same(list(feed_of(kind, 2).epoch(1)), list(feed_of(kind, 0).epoch(1)))
 

@@ -88,6 +88,16 @@ class Endless(Sampler):
             yield int(self.generator.integers(COUNT))
 
 
+class DrawsAsItGoes(Sampler):
+    """Each index drawn from a global generator when it is asked for, between what items and the network draw."""
+
+    def __len__(self):
+        return COUNT
+
+    def __iter__(self):
+        return (int(np.random.randint(COUNT)) for _ in range(COUNT))
+
+
 class Cutting(DataLoader):
     """Leaves out each batch with the number 7 in it, and gives each other one twice."""
 
@@ -151,6 +161,7 @@ KINDS = {
     "stream with len": lambda n: DataLoader(CountedStream(), 4, num_workers=n),
     "stream with len, last batch dropped": lambda n: DataLoader(CountedStream(), 4, drop_last=True, num_workers=n),
     "stream whose workers live on": lambda n: DataLoader(Stream(), 4, num_workers=n, persistent_workers=n > 0),
+    "draws as it goes": lambda n: DataLoader(Numbers(), 4, sampler=DrawsAsItGoes(), num_workers=n),
     "endless": lambda n: DataLoader(Numbers(), 4, sampler=Endless(), num_workers=n),
     "own batches": lambda n: Batches(),
 }
