@@ -7,7 +7,7 @@ at any of them; those of another loader are gone through from the first one on.
 import itertools
 import logging
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
 import torch
@@ -63,6 +63,7 @@ class PlannedPasses:
         self.loader = loader
         self.plan = Plan(loader)
         self.indices: Any = None  # that the data set was asked for in the latest batch
+        self._told = False
         self._sent: bytes | None = None
         self._planned = self._rebuilt(loader.persistent_workers)
 
@@ -70,11 +71,10 @@ class PlannedPasses:
         """The batches of a pass from `start` on."""
         self.plan.begin(this, start)
         for index, batch in enumerate(started(self._current()), start):
-            seed_everything(
-                derive(this.seed, index)
-            )  # after the fetch: without workers, items have used the generators
+            seed_everything(derive(this.seed, index))  # after the fetch: items may have used the generators
             self.indices = self.plan.entries.popleft()
             yield batch, None if self.indices is None else len(self.indices)
+        self._told = self._told or told_of_memory(self.plan.before, plain_attributes(self.plan.samplers))
 
     def count(self, this: Pass, most: int) -> int:
         """How many batches a pass has, as far as `most`; drawn, not fetched, where its sampler's len() may not hold."""
@@ -114,16 +114,19 @@ class Plan(Sampler[Asked]):
     def __init__(self, loader: DataLoader[Any]) -> None:
         self.loader = loader
         self.sampler: Any = loader.sampler if loader.batch_sampler is None else loader.batch_sampler
-        self.draws_at_once = all(_draws_at_once(part) for part in chain(self.sampler, "sampler"))
+        self.samplers = list(chain(self.sampler, "sampler"))
+        self.draws_at_once = all(_draws_at_once(part) for part in self.samplers)
         self.begin(Pass(0, 0, 0), 0)
 
     def begin(self, this: Pass, start: int) -> None:
         """Choose the pass, and the batch from which on it is drawn up."""
         self.this, self.start = this, start
+        self.before: dict[str, Any] = {}  # what its samplers remembered
         self.entries: deque[Any] = deque()  # of the batches that are on their way
 
     def __iter__(self) -> Iterator[Asked]:
         begin_pass(self.loader, self.this)
+        self.before = plain_attributes(self.samplers)
         entries = iter(self.sampler)
         for index in itertools.count():
             if index and not self.draws_at_once:  # items and the network draw in between
@@ -147,7 +150,7 @@ class ReplayedPasses:
         self.loader = loader
         self.workers = loader.num_workers if isinstance(loader, DataLoader) else 0
         self.follows_on = self.workers > 0 and loader.persistent_workers  # generators live on in workers that do
-        self._told = False
+        self._told = self._told_memory = False
         if self.workers:
             loader.worker_init_fn = led(loader.worker_init_fn)
 
@@ -156,12 +159,14 @@ class ReplayedPasses:
         if start:
             logging.info(f"Going through {start} batches of a {type(self.loader).__name__} again, to go on after them")
         begin_pass(self.loader, this)
+        before = plain_attributes(parts_of(self.loader))
         batches, first = started(self.loader), None
         for index in itertools.count():
             seed_everything(derive(this.seed, index))
             try:
                 batch = next(batches)
             except StopIteration:
+                self._told_memory = self._told_memory or told_of_memory(before, plain_attributes(parts_of(self.loader)))
                 return
             if self.workers > 1 and index < 2 and not self._told:
                 first = self._told_of_copies(first, batch)
@@ -205,6 +210,28 @@ def parts_of(loader: Any) -> list[Any]:
     ways = [chain(loader, "dataset"), chain(loader, "batch_sampler"), chain(loader, "sampler")]
     ways.append(chain(getattr(loader, "batch_sampler", None), "sampler"))
     return list({id(part): part for part in itertools.chain(*ways)}.values())
+
+
+def plain_attributes(parts: Iterable[Any]) -> dict[str, Any]:
+    """The numbers and words that the parts of a loader keep as attributes, private ones left out."""
+    attributes = ((type(part).__name__, vars(part)) for part in parts if hasattr(part, "__dict__"))
+    return {
+        f"{kind}.{name}": value
+        for kind, values in attributes
+        for name, value in values.items()
+        if isinstance(value, int | float | str) and not name.startswith("_")
+    }
+
+
+def told_of_memory(before: dict[str, Any], after: dict[str, Any]) -> bool:
+    """Warn of attributes that a pass has changed, if there are any; returns whether there were."""
+    changed = [name for name, value in before.items() if after.get(name, value) != value]
+    for name in changed:
+        logging.warning(
+            f"{name} was {before[name]} and is {after[name]} after a pass: what a loader remembers is lost when a run "
+            "is stopped and goes on; a method set_epoch(epoch) is told the number of the pass"
+        )
+    return bool(changed)
 
 
 def _iterates_plainly(loader: DataLoader[Any]) -> bool:

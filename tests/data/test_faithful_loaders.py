@@ -213,6 +213,54 @@ def test_a_sampler_is_told_the_number_of_the_pass(batches, options, told):
     assert sampler.epochs == told
 
 
+class Counts(Told):
+    """A sampler that counts its passes for itself."""
+
+    def __init__(self):
+        super().__init__()
+        self.passes = 0
+
+    def __iter__(self):
+        self.passes += 1
+        return super().__iter__()
+
+
+class CountsForItself(IterableDataset):
+    """A stream that does."""
+
+    passes = 0
+
+    def __init__(self):
+        self.passes = 0
+
+    def __iter__(self):
+        self.passes += 1
+        return iter(range(6))
+
+
+@pytest.mark.parametrize(
+    ("loader", "what"),
+    [
+        (DataLoader(Numbers(), 2, sampler=Counts()), "Counts.passes was 0 and is 1"),
+        (DataLoader(CountsForItself(), 2), "CountsForItself.passes was 0 and is 1"),
+    ],
+    ids=["sampler", "stream"],
+)
+def test_what_remembers_its_passes_is_told_once(loader, what, caplog):
+    feed = Feed(loader, 230, max_batches=50)
+    for epoch in range(3):
+        list(feed.epoch(epoch))
+    assert [what in record.message for record in caplog.records if "remembers" in record.message] == [True]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_remembers_nothing_is_not(kind, caplog):
+    feed = feed_of(kind)
+    for epoch in range(2):
+        list(feed.epoch(epoch))
+    assert "remembers" not in caplog.text
+
+
 def test_no_more_is_drawn_from_a_sampler_than_is_trained_on():
     class Drawn(Told):
         drawn = 0
