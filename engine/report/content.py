@@ -36,13 +36,15 @@ def make_content(parent: Path, entries: Sequence[Entry]) -> Values:
     groups, frame = table.groups, table.frame
     entries = [entry for group in groups for entry in group.entries]  # numbered from here on as the groups hold them
     facts = [read_facts(entry) for entry in entries]
-    extra = {"note": {one.entry.name: one.note for one in facts if one.note}, **letters_of(facts)}
+    by_name = sorted(facts, key=lambda one: one.entry.name)
+    extra = {"note": {one.entry.name: one.note for one in facts if one.note}, **letters_of(by_name)}
     columns = [column for column in _columns(table.columns, frame, groups, extra) if any(column.texts) or not groups]
     single = [Group([entry]) for entry in entries]
     alone = {column.name: column for column in _columns(make_columns(single, frame), frame, single, extra)}
     rows = _rows(groups, columns)
     own = _rows(single, [alone.get(column.name) for column in columns])
     params, shared = _params(entries)
+    left_out = _take_pictures([facts[one] for row in rows for one in row["members"]])
     texts: dict[str, int] = {}
     told = [_told(*one, frame.decisive, texts) for one in zip(facts, own, params, strict=True)]
     return {
@@ -55,11 +57,11 @@ def make_content(parent: Path, entries: Sequence[Entry]) -> Values:
         "groups": rows,
         "sort_by": next((place for place, column in enumerate(columns) if column.name == frame.decisive), 0),
         "picked_first": list(range(len(groups)))[:PICKED_FIRST],
-        "pictures_left_out": _take_pictures([facts[one] for row in rows for one in row["members"]]),
+        "pictures_left_out": left_out,
         "entries": told,
         "shared_params": shared,
         "texts": list(texts),
-        "warnings": warnings_about(facts),
+        "warnings": warnings_about(by_name),
         "studies": studies(groups, facts),
         "no_studies": NO_STUDIES,
         **_looks(facts),

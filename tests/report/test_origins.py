@@ -90,7 +90,7 @@ def test_what_waits_for_its_run_is_in_the_table_and_no_reason_for_a_warning(tmp_
     (tmp_path / "next" / "params.json").write_text('{"learning_rate": 0.5}')
     content = content_of(tmp_path)
     assert content["warnings"] == []
-    assert column(content, "state")["next"] == {"not begun": 1}
+    assert column(content, "state")["next"] == "not run"
 
 
 DAMAGE = {
