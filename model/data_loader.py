@@ -63,6 +63,8 @@ def find_splits(types: Sequence[str], data_dir: Path, params: Params) -> ImageFo
     if classes is None and "train" not in types:
         raise UserError(f"{data_dir}: the classes are learned from the training images; train first")
     folds, fold = params.option(FOLDS), params.option(FOLD)
+    if fold and not folds:
+        raise UserError('params.json: "fold" is one of the parts that "folds" says: set both')
     whole = getattr(params, "is_other_data", False)  # than those trained on: all of them are new to the network
     return find_images(data_dir, types, params.seed, classes, drawn, folds, fold, whole)
 

@@ -22,6 +22,7 @@ if not loading.exists() or loading.read_text(encoding="utf-8").partition("\n")[0
     pytest.skip("model/ is not the shipped one", allow_module_level=True)
 
 from engine.errors import UserError
+from engine.experiment import plan_training
 from model.data_loader import fetch_dataloader
 from model.net import Net, loss_fn, metrics, report
 from utils import Params
@@ -399,3 +400,28 @@ def test_new_images_are_predicted_as_evaluation_predicts_them(folder, experiment
     for name, row in given.items():
         assert row["prediction"] == wanted[name]["prediction"]
         assert float(row["probability"]) == pytest.approx(float(wanted[name]["probability"]), rel=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("settings", "refused"),
+    [
+        (["folds=5", "fold=2"], None),
+        (["dropout_rate=0.5"], None),
+        (["imagesize=32"], 'did you mean "image_size"'),
+        (["dropuot_rate=0.5"], 'did you mean "dropout_rate"'),
+    ],
+    ids=str,
+)
+def test_what_the_task_reads_can_be_set_and_a_slip_in_it_cannot(tmp_path, settings, refused):
+    (tmp_path / "base").mkdir()
+    (tmp_path / "base" / "params.json").write_text('{"num_channels": 8}')
+    if refused is None:
+        assert plan_training(tmp_path / "new", source=str(tmp_path / "base"), settings=settings).to_write
+    else:
+        with pytest.raises(UserError, match=refused):
+            plan_training(tmp_path / "new", source=str(tmp_path / "base"), settings=settings)
+
+
+def test_a_fold_without_folds_does_nothing_in_silence_no_more(folder):
+    with pytest.raises(UserError, match='"fold" is one of the parts that "folds" says'):
+        fetch_dataloader(["train", "val"], folder, params_of(fold=2))
