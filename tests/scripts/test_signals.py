@@ -311,36 +311,6 @@ def decode_slowly(sign):
     Image.open = opened
 
 
-def test_a_lost_connection_ends_a_run_in_peace(points, in_a_group, tmp_path):
-    """The terminal is gone: what it would be told is an error of its own."""
-    folder, sign = points(num_epochs=3), tmp_path / "sign"
-    master, terminal = os.openpty()
-    show = functools.partial(take_terminal, os.ttyname(terminal))
-    pause = functools.partial(faults.both, sign.touch, functools.partial(time.sleep, 0.5))
-    before = functools.partial(faults.both, show, functools.partial(faults.act_at_batch, 3, pause))
-    os.set_blocking(master, False)
-    process, _ = in_a_group("train", "--model_dir", folder, before=before)
-
-    def has_begun():
-        with contextlib.suppress(BlockingIOError):
-            os.read(master, 65536)  # a terminal that nobody looks at is full some time
-        return sign.exists()
-
-    wait_until(has_begun)
-    os.close(terminal)
-    os.close(master)
-    process.join(120)
-    status = read(folder, "status.json")
-    assert (status["state"], status["reason"], process.exitcode) == ("interrupted", "SIGHUP", 128 + signal.SIGHUP)
-    assert status["step"] == 3
-
-
-def take_terminal(name):
-    """Become what a shell starts in a terminal: its foreground, with all three streams."""
-    for number in (0, 1, 2):
-        os.dup2(os.open(name, os.O_RDWR), number)  # the first it opens is the session's own
-
-
 def test_in_the_background_of_a_script_the_tests_hear_ctrl_c():
     """Such a shell starts `command &` with Ctrl-C ignored, which every child inherits."""
     child = "import signal; print(signal.getsignal(signal.SIGINT) is signal.default_int_handler)"
