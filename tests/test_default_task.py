@@ -197,7 +197,7 @@ def digits(tmp_path_factory):
     )
     command = [sys.executable, "-c", code]
     processes = [subprocess.Popen(command, cwd=REPOSITORY, stderr=subprocess.PIPE) for _ in range(2)]
-    assert [process.communicate(timeout=60)[1] for process in processes] == [b"", b""]
+    assert [process.communicate(timeout=300)[1] for process in processes] == [b"", b""]
     return folder
 
 

@@ -7,18 +7,19 @@ Stands on the ground alone.
 from engine.data.augmentation import Augmentation
 from engine.data.batches import TensorBatches
 from engine.data.feed import Feed, SamePass
-from engine.data.image_cache import read_headers, read_image, read_images
-from engine.data.image_folder import ImageFolder, find_images
+from engine.data.image_cache import read_headers, read_image, read_images, read_masks
+from engine.data.image_folder import ImageFolder, Split, find_images
 from engine.data.iterators import fetch_iterators
 from engine.data.membership import fingerprint, shared_examples
 from engine.data.part import count_of, part_of
-from engine.data.sample_data import write_digits
+from engine.data.sample_data import write_digits, write_shapes
 
 __all__ = [
     "Augmentation",
     "Feed",
     "ImageFolder",
     "SamePass",
+    "Split",
     "TensorBatches",
     "count_of",
     "fetch_iterators",
@@ -28,6 +29,8 @@ __all__ = [
     "read_headers",
     "read_image",
     "read_images",
+    "read_masks",
     "shared_examples",
     "write_digits",
+    "write_shapes",
 ]

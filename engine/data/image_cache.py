@@ -17,7 +17,7 @@ from typing import BinaryIO, NoReturn
 
 import numpy as np
 
-from engine.data.image_file import Content, headers, pixels, read_files
+from engine.data.image_file import Content, headers, masks, pixels, read_files
 from engine.data.image_folder import ImageFolder, Split
 from engine.data.image_readers import read_all
 from engine.errors import UserError
@@ -43,12 +43,7 @@ def read_images(folder: ImageFolder, size: int, channels: int, fit: str = "crop"
     return {name: arrays[split.source] for name, split in folder.splits.items()}
 
 
-def read_image(path: str | Path, size: int, channels: int, fit: str = "crop") -> np.ndarray:
-    """The pixels of one image file that is not cached, uint8 (channels, size, size). Raises `UserError` if damaged."""
-    values, reasons = read_files([os.fspath(path)], pixels(size, channels, fit))
-    if reasons:
-        raise UserError(f"not a readable image ({reasons[0]})")
-    return values[0]
+from engine.data.image_file import Content, headers, masks, pixels, read_files
 
 
 def read_headers(folder: ImageFolder, split: str) -> np.ndarray:

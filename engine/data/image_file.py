@@ -52,6 +52,11 @@ def pixels(size: int, channels: int, fit: str) -> Content:
     return Content((channels, size, size), "uint8", "decode", (size, channels, fit))
 
 
+def masks(size: int) -> Content:
+    """The classes of the pixels of an image, (size, size)."""
+    return Content((size, size), "uint8", "decode_mask", (size,))
+
+
 def headers() -> Content:
     """Shorter side, longer side and channels (1 grey, 3 colour) of an image."""
     return Content((3,), "int32", "read_header")
@@ -79,6 +84,19 @@ def decode(path: Path, size: int, channels: int, fit: str = "crop") -> np.ndarra
     else:
         square = (ImageOps.pad if fit == "pad" else ImageOps.fit)(flat, (size, size))
     return np.asarray(square).reshape(size, size, channels).transpose(2, 0, 1)
+
+
+def decode_mask(path: Path, size: int) -> np.ndarray:
+    """One mask -> uint8 (size, size): the grey numbers or indices in the file, cropped and scaled as its image is.
+
+    None is made up between two others.
+    """
+    with _opened(path) as image:
+        if image.mode not in ("1", "L", "P"):
+            raise ValueError("a mask has one number of 8 bits for each pixel")
+        ImageOps.exif_transpose(image, in_place=True)
+        numbers = Image.fromarray(np.asarray(image).astype(np.uint8))
+    return np.asarray(ImageOps.fit(numbers, (size, size), Image.Resampling.NEAREST))
 
 
 def _opened(path: Path) -> Image.Image:
@@ -118,7 +136,7 @@ def _brightness(image: Image.Image) -> np.ndarray:
     return 1 - values if tags.get(PHOTOMETRIC) == WHITE_IS_ZERO else values
 
 
-READERS: dict[str, Callable[..., np.ndarray]] = {"decode": decode, "read_header": read_header}
+READERS: dict[str, Callable[..., np.ndarray]] = {f.__name__: f for f in (decode, decode_mask, read_header)}
 
 
 def read_files(paths: Sequence[str], content: Content) -> tuple[np.ndarray, dict[int, str]]:

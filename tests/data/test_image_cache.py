@@ -138,7 +138,7 @@ class TestCache:
         )
         command = [sys.executable, "-c", code]
         processes = [subprocess.Popen(command, cwd=REPOSITORY, stdout=subprocess.PIPE, text=True) for _ in range(3)]
-        outputs = [process.communicate(timeout=60)[0] for process in processes]
+        outputs = [process.communicate(timeout=300)[0] for process in processes]
         assert [output.splitlines()[-1] for output in outputs] == ["last 190 190"] * 3
         assert sum("Read 20 images" in output for output in outputs) == 1
         assert len(caches(tmp_path)) == 1

@@ -1,0 +1,1 @@
+"""Segmentation: which pixels of a photograph belong to what?"""
