@@ -43,7 +43,20 @@ def read_images(folder: ImageFolder, size: int, channels: int, fit: str = "crop"
     return {name: arrays[split.source] for name, split in folder.splits.items()}
 
 
-from engine.data.image_file import Content, headers, masks, pixels, read_files
+def read_image(path: str | Path, size: int, channels: int, fit: str = "crop") -> np.ndarray:
+    """The pixels of one image file that is not cached, uint8 (channels, size, size). Raises `UserError` if damaged."""
+    values, reasons = read_files([os.fspath(path)], pixels(size, channels, fit))
+    if reasons:
+        raise UserError(f"not a readable image ({reasons[0]})")
+    return values[0]
+
+
+def read_masks(folder: ImageFolder, size: int) -> dict[str, np.ndarray]:
+    """The masks of the splits, as `read_images` has images: uint8 (N, size, size), the numbers in the files."""
+    return {
+        name: _cached(folder, split, f"{split.source}-{size}x{size}", masks(size))
+        for name, split in folder.splits.items()
+    }
 
 
 def read_headers(folder: ImageFolder, split: str) -> np.ndarray:

@@ -304,7 +304,7 @@ def _tell_lacking_classes(data_dir: Path, split: str, found: Split, names: Seque
     what = f'{data_dir}: {split} has no images of class "{lacking[0]}"{and_others(lacking)}'
     if split == "train" and is_learning:
         raise UserError(f"{what}; add some")
-    logging.warning("%s: its scores are over the other classes", what)
+    logging.warning("%s: its scores are over the classes that occur in it", what)
 
 
 def and_others(items: Sequence[str]) -> str:
