@@ -3,6 +3,7 @@
     python predict.py --model_dir experiments/base photo.jpg more_photos/
     python predict.py --model_dir experiments/base more_photos/ --out predictions.csv
     python predict.py --model_dir examples/ner/experiments/tiny "Ada Lovelace lived in London"
+    python predict.py --model_dir experiments/base --export model.pt2
 
 The experiment's folder is all that is needed; what the task learned from its data is in there.
 """
@@ -21,6 +22,7 @@ class Request(NamedTuple):
     plan: Evaluation
     words: Sequence[str]
     out: str | None
+    export: str | None
 
 
 def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespace:
@@ -30,18 +32,21 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     parser.add_argument("--model_dir", default="experiments/base", help="folder of the experiment")
     parser.add_argument("--restore_file", default="best", help="checkpoint: best, last, or a path")
     parser.add_argument("--out", metavar="TABLE", help="write the predictions to this .csv or .jsonl")
+    parser.add_argument("--export", metavar="MODEL", help="write the network as .pt2 or .onnx, tried on the inputs")
     return parser.parse_args(arguments)
 
 
 def decide(arguments: Sequence[str] | None = None) -> Request:
     """What is asked for, by the command line. Raises `UserError` if it cannot be done."""
     options = parse_arguments(arguments)
-    if not options.inputs:
+    if options.export and not options.export.endswith((".pt2", ".onnx")):
+        raise UserError(f"--export {options.export}: must end in .pt2 or .onnx")
+    if not options.inputs and not options.export:
         raise UserError("there is nothing to predict: name files, folders or texts")
     if options.out and not options.out.endswith((".csv", ".jsonl")):
         raise UserError(f"--out {options.out}: must end in .csv or .jsonl")
     plan = plan_evaluation(options.model_dir, restore_file=options.restore_file)
-    return Request(plan, options.inputs, options.out)
+    return Request(plan, options.inputs or [plan.params.data_dir], options.out, options.export)
 
 
 if __name__ == "__main__":  # what is wrong ends here, before the seconds that importing torch takes
@@ -59,9 +64,11 @@ from torch import nn
 from tqdm import tqdm
 
 from engine import training
+from engine.report import write_model_card
 from engine.training import Columns, Device, Inputs, Predictions, ReadInput, Task, find_sources, read_inputs
 from engine.wording import counted
 
+TRIED = 8  # inputs on which an exported network is compared with itself
 MOST_SHOWN = 20  # predictions on the terminal, and files that could not be read
 
 
@@ -111,10 +118,13 @@ def main(arguments: Sequence[str] | None = None) -> Columns:
 
 
 def carry_out(request: Request) -> Columns:
-    """Predict what was asked for, show or write the table, and say what could not be read."""
+    """Predict what was asked for, show or write the table, and say what could not be read; or export the network."""
     logging.disable(logging.INFO)
     model, task, device = load(request.plan)
     logging.disable(logging.NOTSET)
+    if request.export:
+        export(model, task, request, Path(request.export))
+        return {}
     sources = find_sources(request.words)
     unread: dict[str, str] = {}
     bar = tqdm(sources, unit="", disable=None, leave=False, delay=0.5)
@@ -127,6 +137,25 @@ def carry_out(request: Request) -> Columns:
         number = f"{len(unread)} of {counted(len(sources), 'input')}"
         raise UserError(f"{number} could not be read; the others are predicted")
     return columns
+
+
+def export(model: nn.Module, task: Task, request: Request, path: Path) -> None:
+    """Write the network as one file, tried on real inputs, and its card beside it."""
+    params, unread = request.plan.params, dict[str, str]()
+    if task.step is not None:
+        raise UserError(f"{task.name}/net.py: --export writes Net alone, and `step` says how a batch goes through it")
+    batches = read_inputs(find_sources(request.words), reader(task), params, TRIED, unread)
+    batch = next(batches, None)
+    if batch is None:
+        raise UserError("--export compares the file with the network on real inputs, and none could be read: name some")
+    plain = model.cpu().to(memory_format=torch.contiguous_format)
+    whole = training.WithPreprocessing(plain, task.transform_inputs, params)
+    difference = training.export(whole, batch.batch, path)
+    inputs = training.form_of_batch(batch.batch)
+    write_model_card(path.with_name("model_card.md"), request.plan.experiment, params, path.name, inputs)
+    number = counted(len(batch.names), "input")
+    print(f"{path}: takes {inputs}; on {number} its outputs are those of the network, but for {difference:.1g}")
+    print(f"{path.with_name('model_card.md')}: what it is; its uses and limits are yours to fill in")
 
 
 def show(columns: Columns, out: str | None) -> None:

@@ -14,6 +14,9 @@ from engine.experiment import Entry
 from engine.files import replacing, without_nan
 from engine.hyperparameters import Values
 from engine.report.content import make_content, page_title
+from engine.report.model_card import write_model_card
+
+__all__ = ["write_model_card", "write_report"]
 
 HERE = Path(__file__).parent
 SCRIPTS = ("table.js", "figures.js", "facts.js")

@@ -13,7 +13,8 @@ from engine.training.explanations import (
     label_errors_explained,
     torch_errors_explained,
 )
-from engine.training.inputs import Inputs, ReadInput, find_sources, read_inputs
+from engine.training.exporting import WithPreprocessing, export
+from engine.training.inputs import Inputs, ReadInput, find_sources, form_of_batch, read_inputs
 from engine.training.metric_objects import MacroF1
 from engine.training.metrics import Losses, Scores, mean_losses, to_numpy
 from engine.training.monitoring import Hook, Watch
@@ -56,6 +57,7 @@ __all__ = [
     "Task",
     "TerminalLog",
     "Watch",
+    "WithPreprocessing",
     "average_of",
     "batch_errors_explained",
     "check_examples",
@@ -64,8 +66,10 @@ __all__ = [
     "device_for",
     "download_errors_explained",
     "drop_previous",
+    "export",
     "fetch_batches",
     "find_sources",
+    "form_of_batch",
     "import_anew",
     "label_errors_explained",
     "last_checkpoint",

@@ -63,3 +63,10 @@ def _examples(
 
 def _shapes(example: Any) -> list[tuple[int, ...]]:
     return [tuple(tensor.shape) for tensor in tensors_in(example)]
+
+
+def form_of_batch(batch: Any) -> str:
+    """What a batch of any size looks like: `(B, 3, 64, 64) uint8`."""
+    tensors = tensors_in(batch)
+    shapes = ((("B", *map(str, tensor.shape[1:])), str(tensor.dtype).removeprefix("torch.")) for tensor in tensors)
+    return ", ".join(f"({', '.join(shape)}{',' if len(shape) == 1 else ''}) {kind}" for shape, kind in shapes)
