@@ -12,6 +12,7 @@ from torch import nn
 
 from engine.errors import UserError
 from engine.training.averaging import average_of
+from engine.training.checkpoint import read_checkpoint
 from engine.training.metrics import Scores
 from engine.training.optimization import Schedule, learning_rate_factor, make_optimizer
 from engine.training.state import State
@@ -475,7 +476,7 @@ def fetch_dataloader(types, data_dir, params, fetch=fetch_dataloader):
     folder = train(points(task="learning"), path=path)
     learned = {"classes": ["top", "left", "right"], "mean": 0.5}
     kept = read(folder, "data.json")
-    assert kept == checkpoint(folder, "best")["learned"]
+    assert kept == read_checkpoint(folder / "best.pth.tar")["learned"]
     assert kept.pop("_splits").keys() == {"train", "val"}
     assert kept == learned
     done = script("evaluate", "--model_dir", folder, path=path)
