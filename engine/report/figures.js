@@ -119,8 +119,9 @@ function drawCurves() {
     layout: {
       margin: { t: 12, r: 12, b: 48, l: 56 }, hovermode: "closest", showlegend: true,
       legend: { orientation: "h", x: 0, y: 1.02, yanchor: "bottom" },
+      uirevision: [metric, find("over").value, find("logarithmic").checked].join(), // a zoom stays while rows are picked
       xaxis: find("over").value === "epoch" ? { title: { text: "epoch" }, nticks: ticks(traces) } : { title: { text: "seconds of training" } },
-      yaxis: { title: { text: plain(metric) }, type: find("logarithmic").checked ? "log" : "linear" },
+      yaxis: { title: { text: plain(metric) }, ...(find("logarithmic").checked ? { type: "log", tickformat: "~g" } : { type: "linear" }) },
     },
   };
 }

@@ -285,6 +285,18 @@ def test_curves_can_be_of_another_score_of_each_seed_and_logarithmic(page):
     page.wait(f"{FIGURE}.data[0].y[2] === 0.01")
 
 
+def test_a_zoom_stays_while_rows_are_picked_and_goes_with_another_score(page):
+    curves(page)
+    zoom = f"{FIGURE}._fullLayout.xaxis.range"
+    page.run(f"return Plotly.relayout({FIGURE}, {{'xaxis.range': [1.5, 2.5]}})")
+    before = page.run(f"return {FIGURE}.data.length")
+    page.run("document.querySelector('tbody input').click()")
+    page.wait(f"{FIGURE}.data.length < {before}")
+    assert page.run(f"return {zoom}") == [1.5, 2.5]
+    choose(page, "#metric", "loss")
+    page.wait(f"{zoom}[0] < 1.5")
+
+
 def test_the_mean_of_a_band_is_that_of_the_seeds(page):
     curves(page)
     mean = page.run(f"return {FIGURE}.data.find(line => line.line.dash === 'solid' && line.line.width)")
