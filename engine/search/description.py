@@ -12,7 +12,7 @@ from engine.errors import UserError, did_you_mean
 from engine.experiment import read_declarations
 from engine.files import read_json
 from engine.hyperparameters import KEYS, Key, Values, checked, load_params
-from engine.search.space import Dimension, Range, known_by, read_space
+from engine.search.space import Dimension, Range, are_one, known_by, read_space
 
 METHODS = ("grid", "random", "tpe")
 PRUNINGS = ("none", "median", "halving")
@@ -129,7 +129,7 @@ class Search:
 def differences(one: Values, other: Values, but_for: Iterable[str] = ()) -> list[str]:
     """`num_epochs 2 -> 3` for each name whose values differ."""
     names = sorted((one.keys() | other.keys()).difference(but_for))
-    differ = (name for name in names if known_by(one.get(name)) != known_by(other.get(name)))
+    differ = (name for name in names if not are_one(one.get(name), other.get(name)))
     return [f"{name} {one.get(name)} -> {other.get(name)}" for name in differ]
 
 

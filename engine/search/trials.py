@@ -83,7 +83,8 @@ class Trials:
         self._by_name: dict[str, Configuration] = {}  # where letter case does not count, as on some disks
         self._ended: dict[str, Entry] = {}
         for experiment, params in sorted(trial_folders(parent), key=lambda pair: pair[1]["_trial"]):
-            self._take(self._found(experiment, params))
+            trial = self._found(experiment, params)
+            self._take(trial, search.key(trial.effective))
         for configuration in list(self.configurations):
             if configuration.is_wanted:
                 self.add(configuration.number, {name: configuration.effective.get(name) for name in search.space})
@@ -102,34 +103,31 @@ class Trials:
         """
         base = {key: value for key, value in self.search.base.items() if not key.startswith("_")}
         params = {"threads": 1, **base, **values, "_trial": number, "_varied": [*values]}
-        there = self._by_key.get(self._key(params))
+        effective = self.search.in_effect(params, self.parent / "search.json")
+        there = self._by_key.get(key := self.search.key(effective))
         if there is not None:  # its further trials are written and named as it is
             params = {**params, **there.params, "_varied": there.trials[0].params.get("_varied", [*values])}
         if not self.search.seeds:
-            return self._add_trial(params)
-        return sum([self._add_trial({**params, "seed": seed}) for seed in self.search.seeds]) > 0
+            return self._add_trial(params, effective, key)
+        seeds = self.search.seeds
+        return sum([self._add_trial({**params, "seed": one}, {**effective, "seed": one}, key) for one in seeds]) > 0
 
-    def _key(self, params: Values) -> str:
-        return self.search.key(self.search.in_effect(params, self.parent / "search.json"))
-
-    def _add_trial(self, params: Values) -> bool:
-        """Ask for a trial; returns whether it is new."""
+    def _add_trial(self, params: Values, effective: Values, key: str) -> bool:
+        """Ask for a trial of the configuration that is known by `key`; returns whether it is new."""
         names = [*params["_varied"], *(["seed"] if self.search.seeds else [])]
         varied = {name: params[name] for name in names if name in params}
-        there = self._by_key.get(self._key(params))
+        there = self._by_key.get(key)
         owner = self._by_name.get(without_seed(trial_name(varied)).casefold(), there)
         experiment = Experiment(self.parent / trial_name(varied, is_taken=owner is not there))
-        path = experiment.file("params.json")
-        trial = Trial(experiment, params, self.search.in_effect(params, path))
-        if not self._take(trial):
+        trial = Trial(experiment, params, effective)
+        if not self._take(trial, key):
             return False
-        if path.is_file():
+        if (path := experiment.file("params.json")).is_file():
             _refuse_other(path, trial, self.search)
         return True
 
-    def _take(self, trial: Trial) -> bool:
+    def _take(self, trial: Trial, key: str) -> bool:
         """Put a trial among the others; not if it is there already, or is a copy that somebody made."""
-        key = self.search.key(trial.effective)
         if key not in self._by_key:
             is_wanted = self.search.holds(trial.effective)
             self._by_key[key] = Configuration(trial.params["_trial"], trial.effective, is_wanted)
