@@ -150,9 +150,9 @@ def evaluate_experiment(plan: Evaluation) -> dict[str, float]:
     with training.torch_errors_explained(params.batch_size):
         scores = evaluate(model, SamePass(batches, params.seed, plan.split), task, params, device, predictions)
     predictions.finish()
-    part = f" ({count_of(batches)} of {whole} examples)" if params.max_eval_batches else ""
+    part = f" ({predictions.examples} of {whole or 'some'} examples)" if params.max_eval_batches else ""
     logging.info(f"- {plan.split}{part}: {score_line(scores) or 'no labels, only predictions'}")
-    look = {**plan.look, "edited": edited, "examples": count_of(batches), "of": whole, "scores": scores}
+    look = {**plan.look, "edited": edited, "examples": predictions.examples, "of": whole, "scores": scores}
     experiment.record_evaluation(plan.split, plan.tag, look)
     predictions.write(experiment.file(f"predictions_{plan.name}.csv"))
     if scores and task.report is not None:

@@ -1,19 +1,21 @@
 """A part of a split, to look at less of it than there is: drawn evenly over the whole, for files often lie by class."""
 
 import copy
+import logging
 from typing import Any
 
 from torch.utils.data import BatchSampler, DataLoader, IterableDataset, SequentialSampler, Subset
 
 from engine.data.batches import TensorBatches
+from engine.wording import counted
 
 
 def part_of(batches: Any, most: int | None) -> Any:
     """The batches, or where there are more than `most`, so many, of examples from all over the split.
 
-    A loader whose order is its own, be it drawn or a stream, is left as it is: its first batches are the part.
+    A loader whose order is its own, be it drawn or a stream, is left as it is and told: its first batches are the part.
     """
-    if most is None or not hasattr(batches, "__len__") or len(batches) <= most:
+    if most is None or (hasattr(batches, "__len__") and len(batches) <= most):
         return batches
     part: Any
     if isinstance(batches, TensorBatches):
@@ -25,6 +27,8 @@ def part_of(batches: Any, most: int | None) -> Any:
         kept = ("batch_size", "num_workers", "collate_fn", "pin_memory", "worker_init_fn", "multiprocessing_context")
         part = DataLoader(Subset(batches.dataset, chosen), **{name: getattr(batches, name) for name in kept})
     else:
+        what = f"the first {counted(most, 'batch')} of an order of its loader's own are scored"
+        logging.warning(f"max_eval_batches: {what}, and not a part drawn over the whole")
         return batches
     if getattr(batches, "names", None) is not None:
         part.names = [batches.names[index] for index in chosen]

@@ -123,16 +123,33 @@ def farewell(plan: Plan) -> str:
     """What to say when training is over: the best scores, and what one would type next."""
     folder, status = str(plan.experiment.folder), plan.experiment.status.read()
     scores, num_epochs = score_line(plan.experiment.best_scores()), plan.params.num_epochs
+    done = f"{folder} is finished: {counted(status.get('epoch', 0), 'epoch')}"
+    if not scores:
+        return _farewell_without_best(plan, done)
     longer = command(
         "train", "--model_dir", f"{folder}_longer", "--from", folder, "--set", f"num_epochs={2 * num_epochs}"
     )
-    best = f"best on val: {scores}" if scores else "none of which has a number for the score that decides"
     return (
-        f"{folder} is finished: {counted(status.get('epoch', 0), 'epoch')}, {best}\n"
+        f"{done}, best on val: {scores}\n"
         f"Next: look at it     tensorboard --logdir {quote(folder)}\n"
         f"      test it        {command('evaluate', '--model_dir', folder)}\n"
         f"      train longer   {longer}"
     )
+
+
+def _farewell_without_best(plan: Plan, done: str) -> str:
+    """The same where the score that decides never was a number, so that only the last checkpoint can be tested."""
+    folder, monitor = str(plan.experiment.folder), plan.experiment.latest_record().get("monitor", "loss")
+    settings = ("--set", "monitor=loss", "--set", "mode=min")
+    lines = [
+        f"{done}, and val {monitor} was a number in none of them, so that no checkpoint is the best",
+        f"Next: look at it     tensorboard --logdir {quote(folder)}",
+        f"      test the last  {command('evaluate', '--model_dir', folder, '--restore_file', 'last')}",
+    ]
+    if monitor != "loss":
+        another = command("train", "--model_dir", f"{folder}_by_loss", "--from", folder, *settings)
+        lines.append(f"      watch the loss {another}")
+    return "\n".join(lines)
 
 
 def _check_folder(folder: Path) -> None:
@@ -209,9 +226,6 @@ def _written(experiment: Experiment, values: Values | None) -> Iterator[None]:
         raise
 
 
-OWN_SPLITS = ("train", "val", "test")
-
-
 @dataclass(frozen=True)
 class Evaluation:
     """A look at a split: with which checkpoint of an experiment, on which data, and what its files are called."""
@@ -262,7 +276,7 @@ def plan_evaluation(
     if data_dir is not None and data_dir != recorded["data_dir"]:
         is_on_other_data = bool(_data_differences(experiment, data_dir).refused)
     tag = _as_name(os.path.relpath(checkpoint, experiment.folder).removesuffix(".pth.tar"))
-    if is_on_other_data and split in OWN_SPLITS:  # a split of another name tells itself apart
+    if is_on_other_data:
         tag += f"_on_{_as_name(str(data_dir))}"
     if max_batches is not None:
         tag += f"_{counted(max_batches, 'batch').replace(' ', '_')}"

@@ -38,7 +38,7 @@ class Predictions:
     predict: Callable[[Any, Params], Columns] | None
     model: nn.Module
     columns: dict[str, list[Any]] = field(default_factory=dict)
-    _examples: int = 0
+    examples: int = 0  # so far
     _indices: list[int] | None = field(default_factory=list)  # in the data set, where they are known of all
     _left_out: set[str] = field(default_factory=set)
 
@@ -61,7 +61,7 @@ class Predictions:
             elif name not in self._left_out:
                 self._left_out.add(name)
                 logging.warning(f'predictions: "{name}" is left out: {len(values)} values for {number} examples')
-        self._examples += number
+        self.examples += number
         if self._indices is not None:
             try:
                 self._indices.extend(map(operator.index, indices))
@@ -71,13 +71,13 @@ class Predictions:
     def finish(self) -> None:
         """Put the names of the examples in front, where the batches have them."""
         for name in [*self.columns]:
-            if len(self.columns[name]) != self._examples:
+            if len(self.columns[name]) != self.examples:
                 del self.columns[name]
         names = getattr(self.batches, "names", None)
         if names is None or not self.columns:
             return
         if (files := self._in_order(list(names))) is None:
-            what = f"{len(names)} names for {self._examples} examples, in an order that cannot be told"
+            what = f"{len(names)} names for {self.examples} examples, in an order that cannot be told"
             logging.warning(f"predictions are without names: the batches have {what}")
         else:
             self.columns = {"file": files, **self.columns}
@@ -86,12 +86,12 @@ class Predictions:
         """The name of each example; None where it cannot be told which is whose."""
         dataset, sampler = (getattr(self.batches, part, None) for part in ("dataset", "sampler"))
         sampler = getattr(getattr(self.batches, "batch_sampler", None), "sampler", sampler)
-        if self._indices is not None and len(self._indices) == self._examples and len(names) == _length(dataset):
+        if self._indices is not None and len(self._indices) == self.examples and len(names) == _length(dataset):
             return [names[index] for index in self._indices]
         if sampler is not None and not isinstance(sampler, SequentialSampler):
             return None
         limited = self.params.max_eval_batches is not None
-        return names[: self._examples] if limited or len(names) == self._examples else None
+        return names[: self.examples] if limited or len(names) == self.examples else None
 
     def write(self, path: Path) -> None:
         """Write the table as CSV, one line per example; no file if there is nothing to write."""

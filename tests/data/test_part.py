@@ -50,11 +50,16 @@ def test_some_rows_of_the_data_stay_rows_of_the_data():
 @pytest.mark.parametrize(
     "options", [{"shuffle": True}, {"sampler": WeightedRandomSampler(torch.ones(600), 600)}], ids=["shuffled", "own"]
 )
-def test_an_order_that_is_the_loaders_own_is_left_as_it_is(options):
+def test_an_order_that_is_the_loaders_own_is_left_as_it_is_and_told(options, caplog):
     whole = loader(**options)
     assert part_of(whole, 2) is whole
+    assert "the first 2 batches of an order of its loader's own" in caplog.text
+    caplog.clear()
+    assert part_of(whole, 38) is whole
+    assert not caplog.text  # all of it
 
 
-def test_of_a_stream_nobody_knows_how_long_it_is():
+def test_of_a_stream_nobody_knows_how_long_it_is(caplog):
     assert part_of(iter([1, 2]), 1)
+    assert "the first 1 batch of" in caplog.text
     assert count_of(iter([1, 2])) is None

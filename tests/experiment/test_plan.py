@@ -20,6 +20,7 @@ def run(tmp_path):
         write(folder, "run.json", {**json.loads((folder / "run.json").read_text()), "params": {**DEFAULTS, **params}})
         for name in ("best", "last"):
             (folder / f"{name}.pth.tar").write_bytes(b"weights")
+        write(folder, "metrics_val_best_weights.json", {"accuracy": 0.5, "loss": 0.7})
         return folder
 
     return make
@@ -59,9 +60,22 @@ def test_a_finished_run_is_finished_and_says_what_to_type_next(run):
     plan = plan_training(folder := run("finished"))
     assert plan.is_finished
     said = farewell(plan)
+    assert "best on val: accuracy 0.5, loss 0.7" in said
     assert f"python evaluate.py --model_dir {folder}" in said
     assert f"--from {folder} --set num_epochs=6" in said
     assert not plan_training(folder, fresh=True).is_finished
+
+
+@pytest.mark.parametrize("monitor", ["accuracy", "loss"])
+def test_a_run_without_a_best_epoch_says_so_and_names_what_can_be_tested(run, monitor):
+    folder = run("finished")
+    (folder / "metrics_val_best_weights.json").unlink()
+    write(folder, "run.json", {**json.loads((folder / "run.json").read_text()), "monitor": monitor})
+    said = farewell(plan_training(folder))
+    assert f"val {monitor} was a number in none of them" in said
+    assert f"python evaluate.py --model_dir {folder} --restore_file last" in said
+    assert ("--set monitor=loss --set mode=min" in said) == (monitor != "loss")
+    assert "train longer" not in said
 
 
 @pytest.mark.parametrize("state", ["finished", "interrupted"])
@@ -218,8 +232,10 @@ def test_other_data_are_named_and_moved_data_are_not_other(run, tmp_path):
     assert other.is_on_other_data
     assert other.name.startswith("test_best_on_")
     assert other.name.endswith("other")
-    new = plan_evaluation(folder, split="new", data_dir=str(tmp_path / "other"))
-    assert (new.name, new.look["data_dir"]) == ("new", str(tmp_path / "other"))
+    write(tmp_path / "third", "data.json", {})
+    others = [plan_evaluation(folder, split="new", data_dir=str(tmp_path / name)) for name in ("other", "third")]
+    assert len({plan.name for plan in others}) == 2  # the predictions of one folder are not those of another
+    assert all(plan.name.startswith("new_best_on_") for plan in others)
     assert other.look == {"checkpoint": "best", "data_dir": str(tmp_path / "other")}
 
 

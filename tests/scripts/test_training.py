@@ -790,13 +790,16 @@ def test_code_that_was_edited_since_is_said_and_recorded_where_it_is_scored(poin
     assert [look["edited"] for look in read(folder, "run.json")["evaluations"]] == [[], ["edited/net.py"]]
 
 
-def test_a_score_that_is_no_number_in_any_epoch_is_said_with_the_way_out(points, variant, train):
-    net = "metrics = {'accuracy': lambda outputs, labels: float('nan')}"
-    folder = train(points(task="nowhere_a_number", num_epochs=2), path=variant("nowhere_a_number", net=net))
+def test_a_score_that_is_no_number_in_any_epoch_is_said_with_the_way_out(points, variant, train, script):
+    path = variant("nowhere_a_number", net="metrics = {'accuracy': lambda outputs, labels: float('nan')}")
+    folder = train(points(task="nowhere_a_number", num_epochs=2), path=path)
     log = (folder / "train.log").read_text()
     assert log.count("val accuracy is no number") == 1
     assert "(total, count)" in log
     assert not (folder / "best.pth.tar").exists()
+    done = script("train", "--model_dir", folder, path=path)
+    command = next(line for line in done.stdout.splitlines() if "evaluate.py" in line).partition("evaluate.py")[2]
+    assert script("evaluate", *command.split(), path=path).status == 0  # what is advised works
 
 
 def test_evaluation_leaves_scores_and_a_line_for_each_example(trained, script, tmp_path):
@@ -963,16 +966,42 @@ def fetch_dataloader(types, data_dir, params, fetch=fetch_dataloader):
     assert [look["examples"] for look in read(folder, "run.json")["evaluations"]] == [60, size]
 
 
-def test_examples_without_labels_are_predicted_and_not_scored(points, variant, train, script):
+def test_a_part_of_a_shuffled_split_is_counted_as_it_was_scored_and_told(points, variant, train, script):
     loader = """
+import torch
+from torch.utils.data import DataLoader, TensorDataset
+
+
 def fetch_dataloader(types, data_dir, params, fetch=fetch_dataloader):
+    loaders = fetch(types, data_dir, params)
+    data = TensorDataset(*map(torch.as_tensor, points("test")))
+    return loaders | ({"test": DataLoader(data, 7, shuffle=True)} if "test" in types else {})
+"""
+    path = variant("shuffled", data_loader=loader)
+    folder = train(points(task="shuffled", num_epochs=1), path=path)
+    done = script("evaluate", "--model_dir", folder, "--max_eval_batches", 2, path=path)
+    assert done.status == 0, done.stderr
+    assert "- test (14 of 60 examples): " in done.stdout
+    assert "the first 2 batches of an order of its loader's own are scored" in done.stdout + done.stderr
+    assert [(look["examples"], look["of"]) for look in read(folder, "run.json")["evaluations"]] == [(14, 60)]
+
+
+@pytest.mark.parametrize(
+    ("named", "columns"),
+    [("['a', 'b', 'c']", ["prediction", "probability"]), ("3", [f"prediction_{number}" for number in range(3)])],
+    ids=["classes with names", "numbers, as far as anybody knows"],
+)
+def test_examples_without_labels_are_predicted_and_not_scored(points, variant, train, script, named, columns):
+    loader = f"""
+def fetch_dataloader(types, data_dir, params, fetch=fetch_dataloader):
+    params.classes = {named}
     loaders = fetch([split for split in types if split != "test"], data_dir, params)
-    return {**loaders, "test": TensorBatches(points("test")[0], batch_size=7)}
+    return {{**loaders, "test": TensorBatches(points("test")[0], batch_size=7)}}
 """
     path = variant("unlabelled", data_loader=loader)
     folder = train(points(task="unlabelled"), path=path)
     done = script("evaluate", "--model_dir", folder, path=path)
     assert done.status == 0, done.stderr
     lines = list(csv.DictReader((folder / "predictions_test.csv").open()))
-    assert (len(lines), list(lines[0])) == (60, ["prediction", "probability"])
+    assert (len(lines), list(lines[0])) == (60, columns)
     assert not (folder / "metrics_test_best.json").exists()
