@@ -5,10 +5,11 @@ import warnings
 import torch
 from torch import Tensor, nn
 
-from engine.check.finding import CannotJudge, Finding, failed, passed, some_of, warned
+from engine.check.finding import CannotJudge, Finding, failed, passed, warned
 from engine.check.project import Broken, Project
 from engine.nested import as_pair, tensors_in
 from engine.training import mean_losses
+from engine.wording import some
 
 WEIGHTED = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.RNNBase)
 LARGEST_SCALE = 10.0  # layers begin with weights that are made for inputs about as large as 1
@@ -38,7 +39,7 @@ def batch_passes(project: Project) -> Finding:
 def form(batch: object) -> str:
     """Shapes and types: `(32, 1, 8, 8) float32, (32,) int64`."""
     tensors = [f"{tuple(tensor.shape)} {str(tensor.dtype).removeprefix('torch.')}" for tensor in tensors_in(batch)]
-    return some_of(tensors, most=4) or f"a {type(batch).__name__} without tensors"
+    return some(tensors, most=4) or f"a {type(batch).__name__} without tensors"
 
 
 def numbers_are_finite(project: Project) -> Finding:
@@ -56,7 +57,7 @@ def _columns(bad: Tensor) -> str:
     """Which columns of a table, or how many numbers of another tensor, are bad."""
     if bad.dim() == 2:
         columns = bad.any(0).nonzero().flatten().tolist()
-        return f"NaN or infinite in column {some_of([str(column) for column in columns])} (counted from 0)"
+        return f"NaN or infinite in column {some([str(column) for column in columns])} (counted from 0)"
     return f"{int(bad.sum())} of {bad.numel()} numbers are NaN or infinite"
 
 
@@ -99,7 +100,7 @@ def columns_vary(project: Project) -> Finding:
         table = torch.cat([parts[number] for parts in tables])  # (N, D)
         constant = (table == table[0]).all(0) & (table[0] > table.min())
         if len(table) > 1 and constant.any():
-            columns = some_of([str(column) for column in constant.nonzero().flatten().tolist()])
+            columns = some([str(column) for column in constant.nonzero().flatten().tolist()])
             seen = f"column {columns} (counted from 0) is the same in all {len(table)} examples looked at"
             return warned(seen, "it carries nothing; was it lost on the way?")
     return passed(f"{sum(t.shape[1] for t in tables[0])} columns in {len(table)} examples")

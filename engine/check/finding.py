@@ -30,16 +30,6 @@ def failed(seen: str, advice: str) -> Finding:
     return Finding("failed", seen, advice)
 
 
-def some_of(names: list[str], most: int = 3) -> str:
-    """The first names, and how many more there are.
-
-    >>> some_of(["a", "b", "c", "d", "e"])
-    'a, b, c and 2 more'
-    """
-    rest = len(names) - most
-    return ", ".join(names[:most]) + (f" and {rest} more" if rest > 0 else "")
-
-
 def named(name: str) -> str:
     """`kind: ` in front of what is said of one of several heads."""
     return f"{name}: " if name else ""

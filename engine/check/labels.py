@@ -5,9 +5,10 @@ import math
 import torch
 from torch import Tensor
 
-from engine.check.finding import CannotJudge, Finding, failed, named, passed, some_of, warned
+from engine.check.finding import CannotJudge, Finding, failed, named, passed, warned
 from engine.check.heads import Head
 from engine.check.project import Project
+from engine.wording import some
 
 RARE = 1e-3  # what is less likely than this did not happen by chance
 MOST_SHARE = 0.9  # of the commonest class, above which accuracy says little
@@ -53,13 +54,13 @@ def classes_are_in_each_split(project: Project) -> Finding:
             raise CannotJudge(f"{number} classes are too many to expect each of them")
         train, val = (_counts(parts[split][name], number) for split in parts)
         if unknown := ((val > 0) & (train == 0)).nonzero().flatten().tolist():
-            seen = f"{named(name)}class {some_of([str(c) for c in unknown])} is in val and not in train"
+            seen = f"{named(name)}class {some([str(c) for c in unknown])} is in val and not in train"
             if (1 - val[unknown].sum() / val.sum()) ** train.sum() < RARE:
                 return failed(seen, "split the data at random, class by class")
         shares = train.double() / train.sum()
         missing = [c for c in range(number) if train[c] and not val[c] and (1 - shares[c]) ** int(val.sum()) < RARE]
         if missing:
-            seen = f"{named(name)}class {some_of([str(c) for c in missing])} is in train and not in val"
+            seen = f"{named(name)}class {some([str(c) for c in missing])} is in train and not in val"
             return warned(seen, "split the data at random, class by class; a file sorted by class cannot be cut")
     return passed(f"val has all that {int(val.sum())} labels let one expect")
 

@@ -99,7 +99,7 @@ def _memorise(project: Project, few: Any, rate: float) -> list[float]:
         for module in model.modules():
             if isinstance(module, nn.modules.dropout._DropoutNd):
                 module.eval()
-        result = _step(project, model, optimizer, few)
+        result = take_step(project, model, optimizer, few)
         first = result.loss.item() if first is None else first
         skills.append(_skill(result.heads, {}, result.loss.item(), first))
         if skills[-1] > 1 - ENOUGH / 10 or math.isnan(skills[-1]):
@@ -107,7 +107,8 @@ def _memorise(project: Project, few: Any, rate: float) -> list[float]:
     return [skill for skill in skills if not math.isnan(skill)] or [-math.inf]
 
 
-def _step(project: Project, model: nn.Module, optimizer: Optimizer, batch: Any) -> Result:
+def take_step(project: Project, model: nn.Module, optimizer: Optimizer, batch: Any) -> Result:
+    """One step, as `train.py` takes it."""
     optimizer.zero_grad()
     result = project.run(model, batch)
     if not result.loss.requires_grad:
@@ -158,7 +159,7 @@ def train_briefly(
     for number, batch in enumerate(itertools.islice(batches, steps)):
         for group, height in zip(optimizer.param_groups, heights, strict=True):
             group["lr"] = height * min(1.0, (number + 1) / (rising + 1))
-        result = _step(
+        result = take_step(
             project,
             model,
             optimizer,

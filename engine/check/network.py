@@ -7,10 +7,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from engine.check.finding import CannotJudge, Finding, failed, passed, some_of, warned
+from engine.check.finding import CannotJudge, Finding, failed, passed, warned
 from engine.check.project import Broken, Project, Result, take, with_changed, with_shuffled_labels
 from engine.nested import tensors_in
 from engine.training import set_training_mode
+from engine.wording import some
 
 LAYERS = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
 MOST_DEAD = 0.75  # of the units of a layer; on few inputs, some of a healthy one never fire
@@ -36,10 +37,10 @@ def gradients_reach_all(project: Project) -> Finding:
             if gradient.any():
                 silent.discard(name)
     if unused:
-        seen = f"no gradient reaches {some_of(sorted(unused))}: {len(unused)} of {len(trained)} parameters"
+        seen = f"no gradient reaches {some(sorted(unused))}: {len(unused)} of {len(trained)} parameters"
         return failed(seen, "use them in forward, without detach, .item(), .data or NumPy on the way; or take them out")
     if silent:
-        seen = f"the gradient of {some_of(sorted(silent))} is 0 in all of a few steps"
+        seen = f"the gradient of {some(sorted(silent))} is 0 in all of a few steps"
         return failed(seen, "look for ReLUs that never fire, a product with 0, or a branch that is cut off")
     return passed(f"all {len(trained)}{_frozen(model)}")
 
@@ -83,7 +84,7 @@ def optimizer_holds_all(project: Project) -> Finding:
     names = {parameter: name for name, parameter in model.named_parameters()}
     missing = [name for parameter, name in names.items() if parameter.requires_grad and parameter not in set(held)]
     if missing:
-        return failed(f"the optimizer lacks {some_of(missing)}", "give configure_optimizer all that is to be trained")
+        return failed(f"the optimizer lacks {some(missing)}", "give configure_optimizer all that is to be trained")
     return passed(f"{type(optimizer).__name__} over {len(held)} parameters")
 
 
@@ -254,7 +255,7 @@ def inputs_have_influence(project: Project) -> Finding:
                 str(c) for c in range(tensor.shape[1]) if not _column_matters(project, model, batch, whole, tensor, c)
             ]
             if idle:
-                seen = f"column {some_of(idle)} of the inputs (counted from 0) changes no output"
+                seen = f"column {some(idle)} of the inputs (counted from 0) changes no output"
                 return failed(seen, "is it cut off on the way?")
     if not tried:
         raise CannotJudge("no input could be exchanged between examples")

@@ -110,13 +110,16 @@ class Project:
             raise CannotJudge(f"{what}: {first_line(error)}") from error
 
     def results(self, model: nn.Module, split: str) -> Iterator[Result]:
-        """Those of all batches that were fetched of a split, in evaluation; with a graph, which says what made them."""
+        """Those of the batches that were fetched of a split, in evaluation, as many as there is time for."""
         model.eval()
+        until = time.perf_counter() + self.seconds / 20
         for number, batch in enumerate(self.batches[split]):
             try:
-                yield self.run(model, batch)
+                yield _detached(self.run(model, batch))  # a graph was needed to see what made the outputs
             except Broken as error:
                 raise Broken(f"{split}, batch {number + 1}: {error}") from error
+            if time.perf_counter() > until:
+                return
 
     def heads(self, split: str) -> dict[str, Head]:
         """The heads over all batches that were fetched of a split, under the first weights."""
@@ -145,6 +148,12 @@ class Project:
         if wanted != shape[0] and wanted in shape[1:2]:
             raise CannotJudge("the first dimension of a batch does not count its examples")
         return int(shape[0])
+
+
+def _detached(result: Result) -> Result:
+    """The same without the graph, which would stay in memory with it."""
+    heads = {name: head._replace(outputs=head.outputs.detach()) for name, head in result.heads.items()}
+    return Result(result.loss.detach(), map_tensors(Tensor.detach, result.outputs), result.labels, heads)
 
 
 def take(nested: Any, rows: Tensor, size: int) -> Any:

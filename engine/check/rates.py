@@ -6,7 +6,7 @@ import time
 from pathlib import Path
 
 from engine.check.finding import CannotJudge, Finding, failed, passed
-from engine.check.learning import ENOUGH, _step, train_briefly
+from engine.check.learning import ENOUGH, take_step, train_briefly
 from engine.check.project import Project
 from engine.training import set_training_mode
 
@@ -47,7 +47,7 @@ def range_test(project: Project) -> tuple[list[float], list[float]]:
         rate = LOWEST * (HIGHEST / LOWEST) ** (number / (STEPS - 1))
         for group, own in zip(optimizer.param_groups, base, strict=True):
             group["lr"] = rate * (own / base[0] if base[0] else 1.0)
-        loss = _step(project, model, optimizer, batch).loss.item()
+        loss = take_step(project, model, optimizer, batch).loss.item()
         average = SMOOTHING * average + (1 - SMOOTHING) * loss
         smooth = average / (1 - SMOOTHING ** (number + 1))
         if not math.isfinite(loss) or (losses and smooth > 4 * min(losses) + 1e-9) or time.perf_counter() > until:
