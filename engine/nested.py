@@ -1,7 +1,7 @@
 """Tensors nested in tuples, lists and dicts: what batches, labels and outputs may be."""
 
 import copy
-from collections.abc import Callable, Iterator, MutableMapping
+from collections.abc import Callable, Iterator, MutableMapping, Sequence
 from typing import Any
 
 from torch import Tensor
@@ -43,11 +43,12 @@ def tensors_in(nested: Any) -> Iterator[Tensor]:
 def count_examples(nested: Any, asked: int | None = None) -> int:
     """How many examples a batch holds: the first dimension of its first tensor that has one.
 
-    Of a list with a part for each example, as many as there are parts. `asked` is how many the data set was asked for,
-    where that is known. Raises `UserError` where it is the second dimension, and what a mean is over cannot be told.
+    Of a list or tuple with a part for each example, as many as there are parts. `asked` is how many the data set was
+    asked for, where that is known. Raises `UserError` where it is the second dimension, and what a mean is over cannot
+    be told.
     """
     sizes = next((tuple(tensor.shape) for tensor in tensors_in(nested) if tensor.dim() > 0), ())
-    if isinstance(nested, list) and _one_for_each(nested, sizes, asked):
+    if isinstance(nested, list | tuple) and not hasattr(nested, "_fields") and _one_for_each(nested, sizes, asked):
         return len(nested)
     if not sizes:
         raise UserError("the size of a batch cannot be told: it holds no tensor with a first dimension")
@@ -59,8 +60,8 @@ def count_examples(nested: Any, asked: int | None = None) -> int:
     return sizes[0]
 
 
-def _one_for_each(parts: list[Any], sizes: tuple[int, ...], asked: int | None) -> bool:
-    """Whether the parts of a list, whose first tensor has these sizes, belong to an example each."""
+def _one_for_each(parts: Sequence[Any], sizes: tuple[int, ...], asked: int | None) -> bool:
+    """Whether the parts of a list or tuple, whose first tensor has these sizes, belong to an example each."""
     if sizes[:1] == (asked,) or not any(True for _ in tensors_in(parts)):
         return False  # there is a part for each kind of label
     lengths = {len(tensor) if tensor.dim() else None for tensor in tensors_in(parts)}

@@ -10,10 +10,12 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 from typing import Any
 
+from engine.data.part import count_of, length_of
 from engine.data.passes import Batch, Pass, PlannedPasses, ReplayedPasses, TensorPasses, passes_over
 from engine.errors import UserError
 from engine.seeds import derive
 
+MANY = 10_000  # batches of a stream, after which one may ask for its end
 ENDLESS = 10  # times its len(), and a pass is taken for one that never ends
 
 
@@ -41,7 +43,8 @@ class Feed:
         self.first_batch: Any = None
         self.examples: int | None = None  # asked for in the latest batch, where that is known
         self._passes = passes_over(loader)
-        self._length_said_by = "len() of the training batches" if hasattr(loader, "__len__") else '"max_train_batches"'
+        has_length = length_of(loader) is not None
+        self._length_said_by = "len() of the training batches" if has_length else '"max_train_batches"'
         self._told = False
         self._next_pass = 0
         self._walk: Iterator[Batch] = iter(())
@@ -113,7 +116,8 @@ class Feed:
             if promised and given == promised + 1:
                 self._tell(f"pass {number + 1} goes on beyond them")
             if promised and given > promised * ENDLESS and not self.batches_per_epoch:
-                raise endless(self._length_said_by, promised)
+                said = f"{self._length_said_by} says {promised}"
+                raise UserError(f'{said}, but a pass goes on and on; "steps_per_epoch" is for one without end')
             yield batch
         if given == 0:
             raise UserError(f"the training data gave no batch in pass {number + 1}; can it be iterated only once?")
@@ -149,35 +153,43 @@ class SamePass:
 
     def __init__(self, loader: Iterable[Any], seed: int, split: str) -> None:
         self.examples: int | None = None  # asked for in the latest batch, where that is known
-        self._promised = promised_length(loader, split)
+        self._split = split
+        self._most = promised_length(loader, split) or count_of(loader)  # where len() is lacking, batches of one
         self._passes = passes_over(loader)
         order_seed = derive(seed, split)  # what is made on the fly differs from what was trained on
         self._this = Pass(0, order_seed, derive(order_seed, 0, 1))
 
     def __iter__(self) -> Iterator[Any]:
+        given = 0
         for given, (batch, examples) in enumerate(self._passes.run(self._this), start=1):
             self.examples = examples
-            if self._promised and given > self._promised * ENDLESS:
-                raise endless("len() of the batches", self._promised)
+            self._look_for_an_end(given)
             yield batch
+        if given == 0:
+            raise UserError(f"the {self._split} split gave no batch; can it be iterated only once?")
 
     @property
     def indices(self) -> Any:
         """Where the examples of the latest batch are in their data set, where that is known."""
         return getattr(self._passes, "indices", None)
 
+    def _look_for_an_end(self, given: int) -> None:
+        """Refuse a pass far longer than it can be; say of a stream how far it is, for nobody knows how long that is."""
+        way_out = '"max_eval_batches" (of evaluate.py: --max_eval_batches) is for one without end'
+        if self._most is None and given == MANY:
+            logging.warning(f"{self._split} has no len(), and gave {given:,} batches so far; {way_out}")
+        if self._most is not None and given > self._most * ENDLESS:
+            raise UserError(
+                f"a pass over {self._split} goes on and on: {given} batches, where {self._most} are the most to come; "
+                f"{way_out}"
+            )
+
 
 def promised_length(loader: Any, split: str, max_batches: int | None = None) -> int | None:
-    """How many batches a loader says that a pass has; None for a stream, which does not know."""
-    try:
-        length = len(loader)
-    except (TypeError, NotImplementedError):  # a stream
+    """How many batches a loader says that a pass has, at most `max_batches`, which also stand in for a stream's."""
+    length = length_of(loader)
+    if length is None:
         return max_batches
     if length == 0:
         raise UserError(f"the {split} split holds no batch; is batch_size larger than the data, with drop_last?")
     return length if max_batches is None else min(length, max_batches)
-
-
-def endless(said_by: str, promised: int) -> UserError:
-    """The error for a pass that does not end."""
-    return UserError(f'{said_by} says {promised}, but a pass goes on and on; "steps_per_epoch" is for one without end')

@@ -15,7 +15,8 @@ def part_of(batches: Any, most: int | None) -> Any:
 
     A loader whose order is its own, be it drawn or a stream, is left as it is and told: its first batches are the part.
     """
-    if most is None or (hasattr(batches, "__len__") and len(batches) <= most):
+    length = length_of(batches)
+    if most is None or (length is not None and length <= most):
         return batches
     part: Any
     if isinstance(batches, TensorBatches):
@@ -33,6 +34,14 @@ def part_of(batches: Any, most: int | None) -> Any:
     if getattr(batches, "names", None) is not None:
         part.names = [batches.names[index] for index in chosen]
     return part
+
+
+def length_of(batches: Any) -> int | None:
+    """How many batches a loader says that a pass has; None for a stream, which does not know."""
+    try:
+        return len(batches)
+    except (TypeError, NotImplementedError):  # of a `DataLoader`, where its sampler has none
+        return None
 
 
 def count_of(batches: Any) -> int | None:

@@ -7,6 +7,7 @@ import os
 import shutil
 import zipfile
 from collections import Counter, OrderedDict
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -89,6 +90,9 @@ def _load(file: Any) -> Any:
         return torch.load(file, map_location="cpu", weights_only=True)
 
 
+AS_THEY_ARE = (dict, OrderedDict, Counter)  # the kinds of dict that come back as what they were
+
+
 def readable(value: Any, place: str = "") -> Any:
     """The value as `read_checkpoint` will give it back, dicts of other kinds as plain ones.
 
@@ -96,7 +100,7 @@ def readable(value: Any, place: str = "") -> Any:
     """
     kind = type(value)
     if isinstance(value, dict):
-        copied = copy.copy(value) if kind in (dict, OrderedDict, Counter) else {}
+        copied = copy.copy(value) if kind in AS_THEY_ARE else {}
         for key, inner in value.items():
             copied[readable(key, place)] = readable(inner, f"{place}.{key}" if place else str(key))
         return copied
@@ -108,6 +112,17 @@ def readable(value: Any, place: str = "") -> Any:
             "and lists, tuples and dicts of them: have state_dict (or get_extra_state) give it as these"
         )
     return value
+
+
+def other_dicts(value: Any) -> Iterator[str]:
+    """The kinds of dict in a value of which `readable` makes plain ones: what else they know is lost."""
+    if isinstance(value, dict):
+        if type(value) not in AS_THEY_ARE:
+            yield type(value).__name__
+        value = list(value.values())
+    if isinstance(value, list | tuple):
+        for inner in value:
+            yield from other_dicts(inner)
 
 
 def _comes_back(value: Any) -> bool:

@@ -22,7 +22,7 @@ from engine.data import TensorBatches, fetch_iterators, fingerprint, shared_exam
 from engine.errors import UserError, did_you_mean, form_of, nearest
 from engine.hyperparameters import Params, Values
 from engine.randomness import seed_everything
-from engine.training.checkpoint import readable
+from engine.training.checkpoint import other_dicts, readable
 from engine.training.device import Device
 
 SPLITS = "_splits"  # in data.json: the fingerprint of each
@@ -275,6 +275,11 @@ def learned_values(params: Params) -> Values:
     for name, value in params.learned().items():
         try:
             learned[name] = readable(value, f"params.{name}")
+            for kind in set(other_dicts(value)):
+                logging.warning(
+                    f"params.{name} holds a {kind}, which comes back as a plain dict: evaluate.py has what else it "
+                    "knows, such as a default, only where the loader sets it again"
+                )
         except UserError:
             logging.warning(
                 f"params.{name} is set by the loader to a {type(value).__name__}, which is kept in no checkpoint: "
@@ -291,7 +296,8 @@ def in_json(value: Any) -> Any:
         return {str(key): in_json(inner) for key, inner in value.items()}
     if isinstance(value, list | tuple | set):
         return [in_json(inner) for inner in value]
-    if hasattr(value, "tolist") and math.prod(value.shape) <= LARGEST_SHOWN:
+    is_dense = getattr(value, "layout", torch.strided) == torch.strided
+    if hasattr(value, "tolist") and is_dense and math.prod(value.shape) <= LARGEST_SHOWN:
         return in_json(value.tolist())
     return f"{form_of(value)}, in the checkpoints" if hasattr(value, "shape") else str(value)
 

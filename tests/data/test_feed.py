@@ -307,8 +307,24 @@ class TestPassesThatNeverEnd:
                 return itertools.repeat(torch.ones(1))
 
         loader = Endless()
-        with pytest.raises(UserError, match=r'says 5, but a pass goes on and on; "steps_per_epoch"'):
+        told = (
+            r'says 5, but a pass goes on and on; "steps_per_epoch"' if training else 'val goes on.*"max_eval_batches"'
+        )
+        with pytest.raises(UserError, match=told):
             deque(Feed(loader, 230).epoch(0) if training else SamePass(loader, 230, "val"), maxlen=0)
+
+    def test_are_refused_in_evaluation_where_only_the_data_say_how_many_there_are(self):
+        evaluated = SamePass(DataLoader(Noisy(), 4, sampler=Cycle(itertools.count)), 230, "val")
+        with pytest.raises(UserError, match="val goes on and on: 231 batches, where 23 are the most to come"):
+            deque(evaluated, maxlen=0)
+
+    def test_are_told_in_evaluation_where_nobody_knows(self, caplog):
+        stream = SamePass(itertools.repeat(torch.ones(1)), 230, "test")
+        deque(itertools.islice(stream, 20_000), maxlen=0)
+        assert caplog.messages == [
+            'test has no len(), and gave 10,000 batches so far; "max_eval_batches" (of evaluate.py: '
+            "--max_eval_batches) is for one without end"
+        ]
 
     @pytest.mark.parametrize("sampler", [lambda: itertools.count(), lambda: Lazy(10**7), lambda: range(10**9)])
     def test_cost_no_more_than_what_is_taken_of_them(self, sampler):
@@ -420,6 +436,16 @@ def test_loaders_that_have_no_length_need_max_train_batches():
 def test_a_loader_without_a_batch_is_refused():
     with pytest.raises(UserError, match="no batch"):
         Feed(DataLoader(Noisy(), batch_size=COUNT + 1, drop_last=True), 230)
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_split_that_turns_out_to_hold_no_batch_is_refused_where_it_is_scored(workers):
+    class Nothing(IterableDataset):
+        def __iter__(self):
+            return iter(())
+
+    with pytest.raises(UserError, match="the test split gave no batch"):
+        list(SamePass(DataLoader(Nothing(), 4, num_workers=workers), 230, "test"))
 
 
 def test_the_loader_itself_is_left_as_it_was():

@@ -1,9 +1,11 @@
 """A part of a split is drawn evenly over the whole: the first files are all of the first classes."""
 
+import itertools
+
 import numpy as np
 import pytest
 import torch
-from torch.utils.data import DataLoader, TensorDataset, WeightedRandomSampler
+from torch.utils.data import DataLoader, Sampler, TensorDataset, WeightedRandomSampler
 
 from engine.data import TensorBatches, count_of, part_of
 
@@ -57,6 +59,15 @@ def test_an_order_that_is_the_loaders_own_is_left_as_it_is_and_told(options, cap
     caplog.clear()
     assert part_of(whole, 38) is whole
     assert not caplog.text  # all of it
+
+
+def test_a_sampler_that_does_not_say_how_long_it_is_is_left_as_it_is():
+    class Endless(Sampler):
+        def __iter__(self):
+            return itertools.cycle(range(len(LABELS)))
+
+    whole = loader(sampler=Endless())
+    assert part_of(whole, 2) is whole
 
 
 def test_of_a_stream_nobody_knows_how_long_it_is(caplog):

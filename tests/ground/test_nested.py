@@ -61,9 +61,13 @@ def of_sizes(*sizes):
         ([{"boxes": torch.zeros(5, 4)}, {"boxes": torch.zeros(2, 4)}], None, 2),
         ([{"boxes": torch.zeros(2, 4)}, {"boxes": torch.zeros(2, 4)}], None, 2),
         ({"words": torch.zeros(4, 7), "lengths": torch.zeros(4)}, 4, 4),
-        (tuple(of_sizes(4, 9)), None, 4),
+        (tuple(of_sizes(5, 2, 3)), None, 3),  # as tuple(zip(*items)) collates them
+        (tuple(of_sizes(1, 30, 5)), 3, 3),
+        (tuple(of_sizes(4, 4)), None, 4),
+        (tuple(of_sizes(4, 4)), 4, 4),
+        (Pair(torch.zeros(4), torch.zeros(9)), None, 4),  # two kinds, by their names
     ],
-    ids=range(13),
+    ids=range(17),
 )
 def test_examples_are_counted(nested, asked, count):
     assert count_examples(nested, asked) == count

@@ -183,7 +183,8 @@ def configure_optimizer(model, params):
 def test_what_the_loader_learns_comes_back_as_it_was_set(run):
     loader = """import numpy, torch
 learned = {"size": (2, 3), "mean": torch.tensor([0.5, 1.0]), "names": {0: "top", 1: "left"}, "kinds": {"a", "b"},
-           "scale": numpy.float32(0.1), "table": numpy.arange(4), "large": torch.zeros(2000)}
+           "scale": numpy.float32(0.1), "table": numpy.arange(4), "large": torch.zeros(2000),
+           "graph": torch.eye(2).to_sparse()}
 plain = fetch_dataloader
 def fetch_dataloader(types, data_dir, params):
     if "train" in types:
@@ -192,7 +193,7 @@ def fetch_dataloader(types, data_dir, params):
     else:
         for name, value in learned.items():
             there = getattr(params, name)
-            assert type(there) is type(value) and numpy.all(numpy.asarray(there == value)), (name, there)
+            assert type(there) is type(value) and repr(there) == repr(value), (name, there)
     return plain(types, data_dir, params)
 """
     folder, _ = run(data_loader=loader)
@@ -201,18 +202,23 @@ def fetch_dataloader(types, data_dir, params):
     assert shown["size"] == [2, 3]
     assert shown["names"] == {"0": "top", "1": "left"}
     assert shown["large"] == "a Tensor of shape (2000,), in the checkpoints"
+    assert shown["graph"] == "a Tensor of shape (2, 2), in the checkpoints"  # sparse
 
 
 def test_what_the_loader_learns_and_no_checkpoint_holds_is_told(run):
-    loader = """plain = fetch_dataloader
+    loader = """import collections
+plain = fetch_dataloader
 class Vocabulary: pass
 def fetch_dataloader(types, data_dir, params):
     params.vocabulary = Vocabulary()
+    params.counts = [collections.Counter("aab"), collections.defaultdict(lambda: 7, a=1)]
     return plain(types, data_dir, params)
 """
     folder, said = run(data_loader=loader)
     assert "params.vocabulary is set by the loader to a Vocabulary, which is kept in no checkpoint" in said
-    assert "vocabulary" not in read(folder, "data.json")
+    assert said.count("params.counts holds a defaultdict, which comes back as a plain dict") == 1
+    shown = {name: value for name, value in read(folder, "data.json").items() if not name.startswith("_")}
+    assert shown == {"counts": [{"a": 2, "b": 1}, {"a": 1}]}
 
 
 # The seed
