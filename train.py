@@ -74,14 +74,16 @@ def train(state: State, feed: Feed, task: Task, params: Params, device: Device, 
                 batch = device.move(batch)
                 with device.autocast():
                     losses, outputs, labels = forward(task, model, batch, params, feed.examples)
-                gradients.share(losses).backward()  # from "loss", the one of them to minimise
+                loss = gradients.share(losses)  # "loss", the one of them to minimise
+                state.loss_scale.scale(loss).backward()  # as it is, but in float16
                 scores.add(losses, outputs, labels, feed.examples)  # waits every `save_summary_steps` batches
             gradients.average()  # where a step has several batches
+            state.loss_scale.unscale(optimizer)
             training.clip_gradients(model, params.grad_clip)
-            optimizer.step()
-            state.schedule.after_step()  # the learning rate of the next step
-            state.update_average()  # the weights that are evaluated, with `ema_decay`
-            state.step += 1
+            taken = state.loss_scale.step(optimizer)  # each is, but in float16 where gradients overflow
+            state.schedule.after_step(taken)  # the learning rate of the next step
+            state.update_average(taken)  # the weights that are evaluated, with `ema_decay`
+            state.step += taken
             watch.after_step()
             bar.set_postfix_str(f"loss {scores.loss:.3f}", refresh=False)
 
@@ -112,7 +114,8 @@ def make_state(task: Task, params: Params, device: Device, steps_per_epoch: int,
     optimizer = choose_optimizer(task, model, params)
     schedule = choose_schedule(task, optimizer, params, steps_per_epoch)
     scores = Scores(task.metrics(params), every=params.save_summary_steps)
-    return State(model, optimizer, schedule, averaged, scores, learned=training.learned_values(params))
+    learned = training.learned_values(params)
+    return State(model, optimizer, schedule, averaged, scores, device.loss_scale(), learned=learned)
 
 
 def choose_optimizer(task: Task, model: nn.Module, params: Params) -> Optimizer:

@@ -33,7 +33,7 @@ KIND_NAMES = {
 }
 LARGEST_COUNT = 10**12  # of anything: beyond it are only slips
 SCHEDULES = ("constant", "linear", "cosine", "onecycle", "plateau")
-PRECISIONS = ("float32", "bfloat16", "auto")
+PRECISIONS = ("float32", "bfloat16", "float16", "auto")
 
 # fmt: off
 KEYS = {key.name: key for key in (
@@ -55,7 +55,7 @@ KEYS = {key.name: key for key in (
     Key("grad_clip", float, None, "largest norm that the gradient may have", low=0),
     Key("accumulate", int, 1, "batches per step, which counts like one batch so many times as large", low=1),
     Key("ema_decay", float, None, "evaluate a running average of the weights; its decay per step", low=0, high=0.99999),
-    Key("precision", str, "float32", "auto is bfloat16 where the hardware itself has it", choices=PRECISIONS),
+    Key("precision", str, "float32", "auto is what the hardware is fast in; float16 scales losses", choices=PRECISIONS),
     Key("channels_last", bool, False, "memory layout that convolutions prefer"),
     Key("compile", bool, False, "torch.compile: minutes at the start, faster steps on a GPU"),
     Key("device", str, "auto", "auto, cpu, cuda, cuda:1, mps; auto takes a GPU where there is one"),

@@ -13,6 +13,7 @@ from torch.nn.parameter import is_lazy
 from engine.errors import UserError
 from engine.hyperparameters import Params
 from engine.nested import map_tensors
+from engine.training.loss_scale import LossScale
 
 INSTALL_HINT = "choose the right build at https://pytorch.org/get-started/locally"
 
@@ -41,7 +42,11 @@ class Device:
         """The context for forward passes: nothing at all in float32."""
         if self.precision == "float32":
             return contextlib.nullcontext()
-        return torch.autocast(self.device.type, torch.bfloat16)
+        return torch.autocast(self.device.type, getattr(torch, self.precision))
+
+    def loss_scale(self) -> LossScale:
+        """What scales the loss in training: nothing but in float16."""
+        return LossScale(self.device.type, enabled=self.precision == "float16")
 
     def _move_tensor(self, tensor: Tensor) -> Tensor:
         if self.channels_last and tensor.dim() == 4:
@@ -82,9 +87,12 @@ def choose_device(
 
 
 def best_precision(device: torch.device) -> str:
-    """`bfloat16` where the hardware itself computes in it, else `float32`."""
+    """`bfloat16` where the hardware itself computes in it; `float16` on GPUs that are fast in that alone."""
     if device.type == "cuda":
-        return "bfloat16" if torch.cuda.get_device_capability(device) >= (8, 0) else "float32"
+        capability = torch.cuda.get_device_capability(device)
+        if capability >= (7, 0):  # from here on there are units for it: V100 and T4, then A100 and all later ones
+            return "bfloat16" if capability >= (8, 0) else "float16"
+        return "float32"
     if device.type == "cpu":
         native = torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported()
         return "bfloat16" if native else "float32"

@@ -85,13 +85,16 @@ class Watch:
         return values
 
     def check_finite(self) -> None:
-        """Raise if the loss was NaN or infinite in a batch that has been added up."""
-        batch = self.state.scores.not_finite_at
+        """Raise if the loss was NaN or infinite in a batch that has been added up, or in float16 all gradients are."""
+        what, batch = "the loss is", self.state.scores.not_finite_at
+        if batch is None and self.state.loss_scale.is_exhausted:
+            what, batch = "the gradients are", self.state.scores.batches - 1
         if batch is not None:
             rate = self.state.optimizer.param_groups[0]["lr"]
+            wider = '"precision": "float32", ' if self.device.precision == "float16" else ""
             raise UserError(
-                f"the loss is no longer a finite number: epoch {self.state.epoch + 1}, batch {batch + 1}, learning "
-                f'rate {rate:g}; try a smaller learning_rate, "grad_clip": 1 or "warmup_epochs": 1, and look for NaN '
+                f"{what} no longer a finite number: epoch {self.state.epoch + 1}, batch {batch + 1}, learning rate "
+                f'{rate:g}; try {wider}a smaller learning_rate, "grad_clip": 1 or "warmup_epochs": 1, and look for NaN '
                 "in the data"
             )
 

@@ -18,6 +18,7 @@ NO_LBFGS = (
     '"LBFGS" computes the loss many times in each step, which train.py does not: take another one, or write a loop '
     "of your own, docs/your-own-loop.md"
 )
+DECIDED = "fused_is_decided"  # beside an optimizer's own settings
 WITHOUT_GAPS = (torch.contiguous_format, torch.channels_last, torch.channels_last_3d)
 
 
@@ -84,23 +85,15 @@ def fuse_where_sound(optimizer: Optimizer) -> None:
     first step ever after; only the gradients themselves tell whether each parameter has one, dense and laid out alike.
     """
 
-    undecided = True
-
     def decide(optimizer: Optimizer, *_: Any) -> None:
-        nonlocal undecided
-        if undecided and not optimizer.state:
-            groups = optimizer.param_groups
+        groups = optimizer.param_groups
+        if DECIDED not in groups[0]:
             if all(_is_fusible(parameter) for group in groups for parameter in group["params"]):
                 for group in groups:
                     group["fused"] = True
-        undecided = False
-
-    def keep(_: Optimizer) -> None:  # a run that goes on: what it takes up again says what was decided
-        nonlocal undecided
-        undecided = False
+            groups[0][DECIDED] = True  # also for a run that goes on, be it from before its first step
 
     optimizer.register_step_pre_hook(decide)
-    optimizer.register_load_state_dict_post_hook(keep)
 
 
 def _is_fusible(parameter: Tensor) -> bool:
@@ -183,9 +176,9 @@ class Schedule:
         self.unit = "epoch" if isinstance(scheduler, ReduceLROnPlateau) else unit
         self.follows_monitor = follows_monitor
 
-    def after_step(self) -> None:
-        """Tell a scheduler that counts steps of one more."""
-        if self.scheduler and self.unit == "step":
+    def after_step(self, taken: bool = True) -> None:
+        """Tell a scheduler that counts steps of one more, if it was taken."""
+        if taken and self.scheduler and self.unit == "step":
             self.scheduler.step()
 
     def after_epoch(self, score: float, mode: str) -> None:

@@ -1,5 +1,6 @@
 """Everything that training changes, in one object: a checkpoint is exactly its fields."""
 
+import logging
 import math
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -12,6 +13,7 @@ from engine.errors import UserError
 from engine.experiment import merit
 from engine.training.averaging import Average
 from engine.training.checkpoint import Checkpoint, load_weights
+from engine.training.loss_scale import LossScale
 from engine.training.metrics import Scores
 from engine.training.optimization import Schedule
 
@@ -27,6 +29,7 @@ class State:
     schedule: Schedule
     averaged: Average | None  # the running average of the weights, where `ema_decay` asks for it
     scores: Scores  # of the epoch under way
+    loss_scale: LossScale = field(default_factory=LossScale)
     epoch: int = 0  # finished
     step: int = 0  # taken by the optimizer, over all epochs
     learning_rate: float = 0.0  # with which the epoch under way began
@@ -46,9 +49,9 @@ class State:
         """The network whose weights are evaluated: the averaged one, where there is one."""
         return self.model if self.averaged is None else self.averaged.module
 
-    def update_average(self) -> None:
-        """Let the averaged weights follow those that are trained, where there are any."""
-        if self.averaged is not None:
+    def update_average(self, taken: bool = True) -> None:
+        """Let the averaged weights, where there are any, follow those that are trained, if a step was taken."""
+        if taken and self.averaged is not None:
             self.averaged.update_parameters(self.model)
 
     def finish_epoch(self, score: float, loss: float, mode: str) -> bool:
@@ -95,7 +98,11 @@ class State:
         for name, parameter in self.model.named_parameters():  # some may have been thawed on the way
             parameter.requires_grad_(name not in content["frozen"])
         for f in fields(self):
-            value, saved = getattr(self, f.name), content[COURSE_NAMES.get(f.name, f.name)]
+            name = COURSE_NAMES.get(f.name, f.name)
+            if name not in content:
+                logging.warning(f"{source}, of another version of train.py, has no {name}: it begins anew")
+                continue
+            value, saved = getattr(self, f.name), content[name]
             if hasattr(value, "load_state_dict"):
                 if f.name != "model":
                     _load(value, saved, f"{source}: {f.name}")

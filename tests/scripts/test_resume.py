@@ -40,6 +40,7 @@ LOADERS = {
     "two workers that stay": {"loader": "persistent", "num_workers": 2},
     "stream": {"loader": "stream", "max_train_batches": 7},
     "part of a pass": {"loader": "resident", "steps_per_epoch": 2},
+    "float16": {"loader": "resident", "precision": "float16"},
 }
 
 
