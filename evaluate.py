@@ -15,7 +15,8 @@ from engine.comparison import choose_entries, group_entries
 from engine.errors import UserError, command, run
 from engine.experiment import Entry, Evaluation, StopRequest, code_now, plan_evaluation
 from engine.files import stamps
-from engine.hyperparameters import Params
+from engine.hosting import hosted
+from engine.hyperparameters import Params, Values
 
 
 def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespace:
@@ -162,7 +163,7 @@ def evaluate_experiment(plan: Evaluation) -> dict[str, float]:
     return scores
 
 
-def evaluate_group(options: argparse.Namespace) -> None:
+def evaluate_group(options: argparse.Namespace) -> Values:
     """Evaluate each finished experiment of a group, a line for each; one that cannot be is no end for the others."""
     entries, found, failed = options.members, {}, []
     for entry in entries:
@@ -185,6 +186,7 @@ def evaluate_group(options: argparse.Namespace) -> None:
     print(f"Next: compare experiments with  {command('synthesize_results', '--parent_dir', folder)}")
     if failed:
         raise UserError(f"{len(failed)} of {len(failed) + len(found)} could not be evaluated: {', '.join(failed)}")
+    return found
 
 
 def evaluate_member(entry: Entry, options: argparse.Namespace) -> dict[str, float]:
@@ -208,23 +210,25 @@ def group_lines(entries: Sequence[Entry], scores: dict[str, dict[str, float]]) -
             yield f"{group.name}, mean ± standard deviation of {len(rows)}: {', '.join(told)}"
 
 
-def carry_out(decided: argparse.Namespace | Evaluation) -> None:
-    """Evaluate what was decided on, and say what one would type next."""
+def carry_out(decided: argparse.Namespace | Evaluation) -> Values:
+    """Evaluate what was decided on, and say what one would type next; returns the scores, of a group by name."""
     with StopRequest():  # a signal ends it where it is, with nothing half written
-        evaluate_group(decided) if isinstance(decided, argparse.Namespace) else evaluate_one(decided)
+        return evaluate_group(decided) if isinstance(decided, argparse.Namespace) else evaluate_one(decided)
 
 
-def evaluate_one(plan: Evaluation) -> None:
+def evaluate_one(plan: Evaluation) -> Values:
     """Evaluate one experiment, and say what one would type next."""
     training.set_logger(plan.experiment.file("evaluate.log"))
-    evaluate_experiment(plan)
+    scores = evaluate_experiment(plan)
     parent = plan.experiment.folder.parent
     print(f"Next: compare experiments with  {command('synthesize_results', '--parent_dir', parent)}")
+    return scores
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Evaluate the checkpoint of an experiment, or of each in a group."""
-    carry_out(decide(arguments))
+def main(arguments: Sequence[str] | None = None) -> Values:
+    """Evaluate the checkpoint of an experiment, or of each in a group; returns the scores, of a group by name."""
+    with hosted("evaluate", arguments):
+        return carry_out(decide(arguments))
 
 
 if __name__ == "__main__":

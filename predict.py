@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 from engine.errors import UserError, run
 from engine.experiment import Evaluation, plan_evaluation
+from engine.hosting import bar_kind, hosted
 
 
 class Request(NamedTuple):
@@ -61,7 +62,6 @@ from typing import Any
 import torch
 from tabulate import tabulate
 from torch import nn
-from tqdm import tqdm
 
 from engine import training
 from engine.report import write_model_card
@@ -70,18 +70,6 @@ from engine.wording import counted
 
 TRIED = 8  # inputs on which an exported network is compared with itself
 MOST_SHOWN = 20  # predictions on the terminal, and files that could not be read
-
-
-def load(plan: Evaluation) -> tuple[nn.Module, Task, Device]:
-    """The network with the weights of a checkpoint, ready to predict, and its task."""
-    params = plan.params
-    checkpoint = training.read_checkpoint(plan.checkpoint)
-    params.learn(checkpoint.get("learned", {}))
-    device = training.device_for(params)
-    task = training.load_task(params.task, params)
-    model = device.place(task.Net(params))
-    training.load_weights(model, checkpoint["state_dict"], plan.checkpoint)
-    return model.eval(), task, device
 
 
 def reader(task: Task) -> ReadInput:
@@ -114,20 +102,21 @@ def outputs_of(model: nn.Module, batch: Any, task: Task, plan: Evaluation) -> An
 
 def main(arguments: Sequence[str] | None = None) -> Columns:
     """Predict what the arguments name; returns the table, by columns."""
-    return carry_out(decide(arguments))
+    with hosted("predict", arguments):
+        return carry_out(decide(arguments))
 
 
 def carry_out(request: Request) -> Columns:
     """Predict what was asked for, show or write the table, and say what could not be read; or export the network."""
     logging.disable(logging.INFO)
-    model, task, device = load(request.plan)
+    model, task, device = training.load_trained(request.plan.params, request.plan.checkpoint)
     logging.disable(logging.NOTSET)
     if request.export:
         export(model, task, request, Path(request.export))
         return {}
     sources = find_sources(request.words)
     unread: dict[str, str] = {}
-    bar = tqdm(sources, unit="", disable=None, leave=False, delay=0.5)
+    bar = bar_kind()(sources, unit="", delay=0.5)
     batches = read_inputs(bar, reader(task), request.plan.params, request.plan.params.batch_size, unread)
     columns = predict(model, batches, task, request.plan, device)
     show(columns, request.out)

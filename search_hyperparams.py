@@ -23,6 +23,7 @@ from engine.comparison import group_entries, make_table, terminal_text
 from engine.errors import UserError, run
 from engine.experiment import Experiment, Occupied, Pruned, Stopped, StopRequest, alone, plan_training, read_entries
 from engine.files import replacing, write_json
+from engine.hosting import hosted
 from engine.hyperparameters import Values, load_params
 from engine.search import ENDED, LiveTable, Search, Trial, Trials, Workers, read_search
 
@@ -213,8 +214,8 @@ def prepare(trials: Trials, data_dir: str | None) -> None:
     print(f"Then see what came of it:  python search_hyperparams.py --parent_dir {quote(str(trials.parent))}")
 
 
-def conclude(trials: Trials) -> None:
-    """Print the table, the best configuration and what one would type next; leave the best one in best.json."""
+def conclude(trials: Trials) -> Values:
+    """Print the table, the best configuration and what one would type next; the best one stays in best.json."""
     ranking = trials.ranking()
     if not ranking:
         raise UserError(f"{trials.parent}: no configuration has a score: {trials.without_score()}; see their train.log")
@@ -225,7 +226,8 @@ def conclude(trials: Trials) -> None:
     monitor, mode = trials.watched
     folders = [trial.experiment.folder for trial in best.trials]
     result = {"name": best.name, "monitor": monitor, "mode": mode, "score": score, "scores": trials.scores(best)}
-    write_json(trials.parent / "best.json", {**result, "params": best.params, "folders": [str(one) for one in folders]})
+    result |= {"params": best.params, "folders": [str(one) for one in folders]}
+    write_json(trials.parent / "best.json", result)
     tell_doubts(trials)
     print(f"Best of {len(ranking)} finished configurations: {best.name}")
     over = f", mean of {len(folders)} seeds" if len(folders) > 1 else ""
@@ -241,6 +243,7 @@ def conclude(trials: Trials) -> None:
     print(f"Next: compare them   python synthesize_results.py --parent_dir {quote(str(trials.parent))}")
     print(f"      test it        python evaluate.py {tested}")
     print(f"      train longer   python train.py --model_dir {quote(f'{trials.parent}_best')} {longer}")
+    return result
 
 
 def tell_doubts(trials: Trials) -> None:
@@ -254,9 +257,14 @@ def tell_doubts(trials: Trials) -> None:
         print(f"Warning: finished trials differ in their {' and '.join(differ)}: scores may not compare")
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Train all trials of a search, or go on with it."""
-    options = parse_arguments(arguments)
+def main(arguments: Sequence[str] | None = None) -> Values:
+    """Train all trials of a search, or go on with it; returns what is in best.json."""
+    with hosted("search_hyperparams", arguments):
+        return carry_out(parse_arguments(arguments))
+
+
+def carry_out(options: argparse.Namespace) -> Values:
+    """Train all trials as the command line says, and tell which is best."""
     parent = Path(options.parent_dir)
     refuse_experiment(parent)
     search = read_search(parent, options.num_trials)
@@ -268,11 +276,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
         plan(trials)
         if options.prepare:
             prepare(trials, options.data_dir)
-            return
+            return {}
         if next_trial(trials, set()) or trials.elsewhere():  # else all is done, and no torch need be imported
             train_in_workers(trials, options)
         trials.drop_checkpoints()  # of what was trained elsewhere, or if fewer are to be kept than before
-        conclude(trials)
+        return conclude(trials)
 
 
 def train_in_workers(trials: Trials, options: argparse.Namespace) -> None:

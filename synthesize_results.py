@@ -11,6 +11,7 @@ table is written to results.md and results.csv in the same folder.
 
 import argparse
 import io
+import json
 import os
 import shutil
 import sys
@@ -34,6 +35,8 @@ from engine.comparison import (
 from engine.errors import DiskError, UserError, run
 from engine.experiment import Entry, read_entries
 from engine.files import replacing
+from engine.hosting import hosted
+from engine.hyperparameters import Values
 
 FORMATS = ("table", "markdown", "csv", "json", "latex")
 
@@ -109,24 +112,30 @@ def show(text: str) -> None:
     print(text)
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Compare the experiments below a folder, or two of them."""
-    options = parse_arguments(arguments)
+def main(arguments: Sequence[str] | None = None) -> list[Values]:
+    """Compare the experiments below a folder, or two of them; returns the rows, as `--format json` has them."""
+    with hosted("synthesize_results", arguments):
+        return carry_out(parse_arguments(arguments))
+
+
+def carry_out(options: argparse.Namespace) -> list[Values]:
+    """Show what the command line asks for, and write it down."""
     parent = Path(options.parent_dir)
     if options.diff:
         show(difference_between(*(find_group(parent, name) for name in options.diff)))
-        return
+        return []
     entries = find_entries(parent)
     if options.report:
         from engine.report import write_report  # plotly and Optuna are slow to import
 
         show(f"Written: {write_report(parent, entries)}")
-        return
+        return []
     groups = [Group([entry]) for entry in entries] if options.no_group else group_entries(entries)
     table = make_table(groups, options.sort, options.columns)
     files = write_files(table, parent)
     text = as_text(table, options)
     show("\n".join([text, "", *farewell(table, parent, files)]) if options.format == "table" else text.rstrip("\n"))
+    return list(json.loads(json_text(table, options.columns)))
 
 
 if __name__ == "__main__":

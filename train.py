@@ -15,7 +15,8 @@ from typing import Any
 
 from engine.errors import run
 from engine.experiment import Plan, farewell, plan_training
-from engine.hyperparameters import Params
+from engine.hosting import hosted
+from engine.hyperparameters import Params, Values
 
 
 def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespace:
@@ -178,9 +179,12 @@ def carry_out(plan: Plan, on_epoch: Hook | None = None) -> None:
     print(farewell(plan))
 
 
-def main(arguments: Sequence[str] | None = None, on_epoch: Hook | None = None) -> None:
-    """Train the experiment that the arguments name, or go on with it."""
-    carry_out(decide(arguments), on_epoch)
+def main(arguments: Sequence[str] | None = None, on_epoch: Hook | None = None) -> Values:
+    """Train the experiment that the arguments name, or go on with it; returns the validation scores of its best."""
+    with hosted("train", arguments):
+        plan = decide(arguments)
+        carry_out(plan, on_epoch)
+        return plan.experiment.best_scores()
 
 
 if __name__ == "__main__":

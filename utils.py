@@ -1,4 +1,4 @@
-"""The small face that the course taught: hyperparameters, a running average, the log, JSON, checkpoints."""
+"""The small face that the course taught, and what notebooks ask for: a trained network, curves, results."""
 
 from pathlib import Path
 from typing import Any
@@ -7,11 +7,24 @@ from torch import nn
 from torch.optim import Optimizer
 
 from engine import training
+from engine.errors import UserError
+from engine.experiment import Entry, Experiment, plan_evaluation, read_entries
 from engine.files import write_json
-from engine.hyperparameters import Params
+from engine.hyperparameters import Params, Values
+from engine.randomness import settings_kept
 from engine.training import load_weights, read_checkpoint, write_checkpoint
 
-__all__ = ["Params", "RunningAverage", "load_checkpoint", "save_checkpoint", "save_dict_to_json", "set_logger"]
+__all__ = [
+    "Params",
+    "RunningAverage",
+    "history",
+    "load_checkpoint",
+    "load_experiment",
+    "results",
+    "save_checkpoint",
+    "save_dict_to_json",
+    "set_logger",
+]
 
 
 class RunningAverage:
@@ -62,3 +75,58 @@ def load_checkpoint(checkpoint: str, model: nn.Module, optimizer: Optimizer | No
     if optimizer is not None:
         optimizer.load_state_dict(content["optim_dict"])
     return content
+
+
+# For notebooks
+
+
+def load_experiment(model_dir: str | Path, restore_file: str = "best") -> tuple[nn.Module, Params]:
+    """The trained network of an experiment, ready to be called on its device, and its params with what it learned.
+
+    >>> net, params = load_experiment("experiments/base")
+    """
+    plan = plan_evaluation(model_dir, restore_file=restore_file)
+    with settings_kept():
+        model, _, _ = training.load_trained(plan.params, plan.checkpoint)
+    return model, plan.params
+
+
+def history(model_dir: str | Path) -> Any:
+    """A row for each epoch of an experiment: a pandas frame, or a list of dicts where there is no pandas.
+
+    >>> history("experiments/base").plot("epoch", ["train_loss", "val_loss"])
+    """
+    experiment = Experiment(model_dir)
+    if not experiment.folder.is_dir():
+        raise UserError(f"{model_dir}: no such folder")
+    return _frame(experiment.history())
+
+
+def results(parent_dir: str | Path = "experiments") -> Any:
+    """A row for each experiment at or below a folder, with scores and hyperparameters: a frame, or a list as above.
+
+    >>> results("experiments").sort_values("val_accuracy")[["experiment", "learning_rate", "val_accuracy"]]
+    """
+    if not Path(parent_dir).is_dir():
+        raise UserError(f"{parent_dir}: no such folder")
+    return _frame([_row(entry) for entry in read_entries(Path(parent_dir))])
+
+
+def _row(entry: Entry) -> Values:
+    """What is known of an experiment; a hyperparameter that is called like one of these facts stays, as `params.`."""
+    facts = {
+        "experiment": entry.name,
+        "state": entry.state,
+        **{f"val_{name}": value for name, value in entry.val.items()},
+        **{f"test_{name}": value for name, value in entry.test.items()},
+        **{name: getattr(entry, name) for name in ("epochs", "best_epoch", "seconds", "parameters")},
+    }
+    return facts | {f"params.{key}" if key in facts else key: value for key, value in entry.params.items()}
+
+
+def _frame(rows: list[Values]) -> Any:
+    try:
+        import pandas
+    except ImportError:
+        return rows
+    return pandas.DataFrame(rows)

@@ -22,6 +22,7 @@ from engine.data.image_folder import ImageFolder, Split
 from engine.data.image_readers import read_all
 from engine.errors import UserError
 from engine.files import replacing
+from engine.hosting import bar_kind
 from engine.system import user_cache_folder
 
 VERSION = 2  # of what is made of a file; a new number makes every cache anew
@@ -182,10 +183,8 @@ def _read_into(out: BinaryIO | None, paths: Sequence[str], content: Content) -> 
 
     Returns the damaged ones, each with the reason.
     """
-    from tqdm import tqdm
-
     damaged: dict[str, str] = {}
-    progress = tqdm(total=len(paths), desc="images", unit="", disable=None, leave=False, delay=0.5)
+    progress = bar_kind()(total=len(paths), desc="images", unit="", delay=0.5)
     with progress, contextlib.closing(read_all(paths, content)) as readings:
         for read in readings:
             progress.update(len(read.paths))

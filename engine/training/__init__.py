@@ -40,6 +40,7 @@ from engine.training.task import (
     split_fingerprints,
 )
 from engine.training.tracking import TerminalLog, progress_bar, release_log, set_logger
+from engine.training.trained import load_trained
 
 __all__ = [
     "Columns",
@@ -75,6 +76,7 @@ __all__ = [
     "last_checkpoint",
     "learned_values",
     "load_task",
+    "load_trained",
     "load_weights",
     "make_optimizer",
     "make_schedule",

@@ -10,13 +10,13 @@ from logging.handlers import MemoryHandler
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tqdm import tqdm
-
+from engine.hosting import bar_kind
 from engine.hyperparameters import Values
 from engine.nested import tensors_in
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
+    from tqdm import tqdm
 
 
 IMAGES = ".images"  # how the name of a file of TensorBoard ends that holds images
@@ -99,15 +99,13 @@ def release_log() -> None:
 
 def progress_bar(batches: Iterable[Any], title: str, total: int, done: int, batch_size: int) -> "tqdm[Any]":
     """The batches with a bar that shows speed and time left, in examples; no bar where output is no terminal."""
-    return tqdm(
+    return bar_kind()(
         batches,
         title,
         total=total,
         initial=done,
         unit=" examples",
         unit_scale=batch_size,
-        disable=None,
-        leave=False,
         dynamic_ncols=True,
     )
 
