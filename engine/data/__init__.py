@@ -5,7 +5,7 @@ Stands on the ground alone.
 """
 
 from engine.data.augmentation import Augmentation
-from engine.data.batches import TensorBatches
+from engine.data.batches import TensorBatches, to_device
 from engine.data.feed import Feed, SamePass
 from engine.data.image_cache import read_headers, read_image, read_images, read_masks
 from engine.data.image_folder import ImageFolder, Split, find_images
@@ -31,6 +31,7 @@ __all__ = [
     "read_images",
     "read_masks",
     "shared_examples",
+    "to_device",
     "write_digits",
     "write_shapes",
 ]

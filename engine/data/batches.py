@@ -9,6 +9,17 @@ from torch import Tensor
 from engine.errors import UserError
 
 
+def to_device(tensor: Tensor, device: torch.device, layout: torch.memory_format = torch.preserve_format) -> Tensor:
+    """The tensor on a device; on its way to a GPU it is pinned, as from ordinary memory the CPU waits for the copy.
+
+    The copy stands in line behind the step before, and meanwhile the CPU goes on to the next batch.
+    """
+    comes_from_memory = tensor.device.type == "cpu" and tensor.layout == torch.strided
+    if device.type == "cuda" and comes_from_memory and not tensor.is_pinned():
+        tensor = torch.empty_like(tensor, pin_memory=True).copy_(tensor)
+    return tensor.to(device, non_blocking=True, memory_format=layout)
+
+
 class TensorBatches:
     """Batches cut from whole tensors, each by one index operation.
 
@@ -66,5 +77,5 @@ class TensorBatches:
 
     def batch(self, rows: Tensor) -> tuple[Tensor, ...]:
         """The examples at `rows`, as `(inputs, labels)`, the inputs transformed."""
-        inputs, *others = (tensor[rows].to(self.device, non_blocking=True) for tensor in self.tensors)
+        inputs, *others = (to_device(tensor[rows], self.device) for tensor in self.tensors)
         return (inputs if self.transform is None else self.transform(inputs), *others)

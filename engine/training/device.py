@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
+from engine.data import to_device
 from engine.errors import UserError
 from engine.hyperparameters import Params
 from engine.nested import map_tensors
@@ -49,9 +50,8 @@ class Device:
         return LossScale(self.device.type, enabled=self.precision == "float16")
 
     def _move_tensor(self, tensor: Tensor) -> Tensor:
-        if self.channels_last and tensor.dim() == 4:
-            return tensor.to(self.device, non_blocking=True, memory_format=torch.channels_last)
-        return tensor.to(self.device, non_blocking=True)
+        is_image = self.channels_last and tensor.dim() == 4
+        return to_device(tensor, self.device, torch.channels_last if is_image else torch.preserve_format)
 
     def __str__(self) -> str:
         """What the log says: `cpu (x86_64, 2 threads), float32`."""
