@@ -15,6 +15,7 @@ from engine.training.explanations import (
 )
 from engine.training.exporting import WithPreprocessing, export
 from engine.training.inputs import Inputs, ReadInput, find_sources, form_of_batch, read_inputs
+from engine.training.loss_scale import LossScale
 from engine.training.metric_objects import MacroF1
 from engine.training.metrics import Losses, Scores, mean_losses, to_numpy
 from engine.training.monitoring import Hook, Watch
@@ -48,6 +49,7 @@ __all__ = [
     "Gradients",
     "Hook",
     "Inputs",
+    "LossScale",
     "Losses",
     "MacroF1",
     "Predictions",
