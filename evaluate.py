@@ -106,7 +106,8 @@ def evaluate(
     """The metrics and losses of the model over all `batches`, none without labels; fills `predictions`, if given."""
     model.eval()
     scores = Scores(task.metrics(params))
-    with training.batch_errors_explained(scores, batches):
+    bar = training.progress_bar(getattr(batches, "split", "evaluation"), getattr(batches, "count", None))
+    with bar, training.batch_errors_explained(scores, batches):
         for batch in itertools.islice(batches, params.max_eval_batches):
             batch = device.move(batch)
             examples = getattr(batches, "examples", None)
@@ -115,6 +116,7 @@ def evaluate(
             scores.add(losses, outputs, labels, examples)
             if predictions is not None:
                 predictions.add(outputs, labels, examples, getattr(batches, "indices", None))
+            bar.update(scores.examples - bar.n)
     return scores.compute() if scores.batches else {}
 
 

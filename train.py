@@ -65,11 +65,10 @@ def train(state: State, feed: Feed, task: Task, params: Params, device: Device, 
     model, optimizer, scores = state.model, state.optimizer, state.scores
     gradients = Gradients(model, params.accumulate)
     training.set_training_mode(model)
-    done = scores.batches  # of this epoch: not 0 where it was interrupted
-    batches = feed.epoch(state.epoch, start=done)
-    bar = training.progress_bar(batches, f"epoch {state.epoch + 1}", len(feed), done, params.batch_size)
+    batches = feed.epoch(state.epoch, start=scores.batches)  # of which some are done, where it was interrupted
+    bar = training.progress_bar(f"epoch {state.epoch + 1}/{params.num_epochs}", feed.count, scores.examples)
     with bar, training.batch_errors_explained(scores, feed):
-        for step in gradients.steps(bar):  # a step has one batch; with `accumulate`, it has so many
+        for step in gradients.steps(batches):  # a step has one batch; with `accumulate`, it has so many
             optimizer.zero_grad()
             for batch in step:
                 batch = device.move(batch)
@@ -77,7 +76,7 @@ def train(state: State, feed: Feed, task: Task, params: Params, device: Device, 
                     losses, outputs, labels = forward(task, model, batch, params, feed.examples)
                 loss = gradients.share(losses)  # "loss", the one of them to minimise
                 state.loss_scale.scale(loss).backward()  # as it is, but in float16
-                scores.add(losses, outputs, labels, feed.examples)  # waits every `save_summary_steps` batches
+                scores.add(losses, outputs, labels, feed.examples)  # scored a batch later, where a GPU is at work
             gradients.average()  # where a step has several batches
             state.loss_scale.unscale(optimizer)
             training.clip_gradients(model, params.grad_clip)
@@ -86,7 +85,7 @@ def train(state: State, feed: Feed, task: Task, params: Params, device: Device, 
             state.update_average(taken)  # the weights that are evaluated, with `ema_decay`
             state.step += taken
             watch.after_step()
-            bar.set_postfix_str(f"loss {scores.loss:.3f}", refresh=False)
+            watch.show(bar, feed)
 
 
 def train_and_evaluate(
@@ -104,7 +103,7 @@ def train_and_evaluate(
         watch.finish_epoch(train_scores, val_scores)
 
 
-def make_state(task: Task, params: Params, device: Device, steps_per_epoch: int, weights: Path | None) -> State:
+def make_state(task: Task, params: Params, device: Device, batches_per_epoch: int, weights: Path | None) -> State:
     """The network and all that training changes with it, before the first step; `weights` is where to start from."""
     model = device.place(task.Net(params))  # built under the seed alone, whatever the loaders drew
     if weights is not None:
@@ -113,8 +112,9 @@ def make_state(task: Task, params: Params, device: Device, steps_per_epoch: int,
     if params.compile:
         model.compile()  # in place, so that the names in a checkpoint stay what they are
     optimizer = choose_optimizer(task, model, params)
+    steps_per_epoch = math.ceil(batches_per_epoch / params.accumulate)  # the last one may be of fewer batches
     schedule = choose_schedule(task, optimizer, params, steps_per_epoch)
-    scores = Scores(task.metrics(params), every=params.save_summary_steps)
+    scores = Scores(task.metrics(params), every=training.sampling(params.save_summary_steps, batches_per_epoch))
     learned = training.learned_values(params)
     return State(model, optimizer, schedule, averaged, scores, device.loss_scale(), learned=learned)
 
@@ -152,8 +152,7 @@ def run_experiment(plan: Plan, stop: StopRequest, on_epoch: Hook | None) -> None
     batches_per_epoch = params.steps_per_epoch and params.steps_per_epoch * params.accumulate
     feed = Feed(loaders["train"], params.seed, params.max_train_batches, batches_per_epoch)
     val_batches = SamePass(part_of(loaders["val"], params.max_eval_batches), params.seed, "val")
-    steps_per_epoch = math.ceil(len(feed) / params.accumulate)  # the last one may be of fewer batches
-    state = make_state(task, params, device, steps_per_epoch, plan.weights)
+    state = make_state(task, params, device, len(feed), plan.weights)
     state.learned |= training.split_fingerprints(loaders)
     if plan.goes_on:
         path, checkpoint = training.last_checkpoint(experiment.folder)

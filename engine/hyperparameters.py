@@ -62,7 +62,7 @@ KEYS = {key.name: key for key in (
     Key("num_workers", int, 0, "processes that load data, for loaders that use them", low=0),
     Key("steps_per_epoch", int, None, "steps per epoch; a pass over the data if absent", low=1),
     Key("save_steps", int, None, "steps between checkpoints within an epoch", low=1),
-    Key("save_summary_steps", int, 100, "batches between looks at the loss; each look waits for the device", low=1),
+    Key("save_summary_steps", int, None, "batches for each that train metrics are sampled from; all if absent", low=1),
     Key("monitor", str, None, "what the best epoch is best in; accuracy if there is such a metric, else loss"),
     Key("mode", str, None, "whether monitor is better high or low", choices=("max", "min")),
     Key("patience", int, None, "epochs without a new best after which training stops", low=1),

@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from engine.data.part import count_of, length_of
+from engine.data.part import count_in, count_of, length_of
 from engine.data.passes import Batch, Pass, PlannedPasses, ReplayedPasses, TensorPasses, passes_over
 from engine.errors import UserError
 from engine.seeds import derive
@@ -40,6 +40,8 @@ class Feed:
             raise UserError(
                 'the training batches have no len(); set "max_train_batches" or "steps_per_epoch" in params.json'
             )
+        passes_through = batches_per_epoch is None and self.batches_per_pass is not None
+        self.count = count_in(loader, len(self)) if passes_through else None  # of examples in an epoch, where known
         self.first_batch: Any = None
         self.examples: int | None = None  # asked for in the latest batch, where that is known
         self._passes = passes_over(loader)
@@ -153,8 +155,9 @@ class SamePass:
 
     def __init__(self, loader: Iterable[Any], seed: int, split: str) -> None:
         self.examples: int | None = None  # asked for in the latest batch, where that is known
-        self._split = split
+        self.split = split
         self._most = promised_length(loader, split) or count_of(loader)  # where len() is lacking, batches of one
+        self.count = None if self._most is None else count_in(loader, self._most)  # of examples, where known
         self._passes = passes_over(loader)
         order_seed = derive(seed, split)  # what is made on the fly differs from what was trained on
         self._this = Pass(0, order_seed, derive(order_seed, 0, 1))
@@ -166,7 +169,7 @@ class SamePass:
             self._look_for_an_end(given)
             yield batch
         if given == 0:
-            raise UserError(f"the {self._split} split gave no batch; can it be iterated only once?")
+            raise UserError(f"the {self.split} split gave no batch; can it be iterated only once?")
 
     @property
     def indices(self) -> Any:
@@ -177,10 +180,10 @@ class SamePass:
         """Refuse a pass far longer than it can be; say of a stream how far it is, for nobody knows how long that is."""
         way_out = '"max_eval_batches" (of evaluate.py: --max_eval_batches) is for one without end'
         if self._most is None and given == MANY:
-            logging.warning(f"{self._split} has no len(), and gave {given:,} batches so far; {way_out}")
+            logging.warning(f"{self.split} has no len(), and gave {given:,} batches so far; {way_out}")
         if self._most is not None and given > self._most * ENDLESS:
             raise UserError(
-                f"a pass over {self._split} goes on and on: {given} batches, where {self._most} are the most to come; "
+                f"a pass over {self.split} goes on and on: {given} batches, where {self._most} are the most to come; "
                 f"{way_out}"
             )
 

@@ -54,6 +54,17 @@ def count_of(batches: Any) -> int | None:
     return None
 
 
+def count_in(batches: Any, most: int) -> int | None:
+    """How many examples the first `most` batches of a pass hold, where that is known before."""
+    size = getattr(batches, "batch_size", None)
+    if size is None or isinstance(getattr(batches, "dataset", None), IterableDataset):
+        return None
+    if isinstance(batches, TensorBatches):
+        return min(len(batches.rows), most * size)
+    drawn = length_of(batches.sampler) if type(batches) is DataLoader else None
+    return None if drawn is None else min(drawn, most * size)
+
+
 def _spread(total: int, count: int) -> list[int]:
     """So many places out of `total`, evenly apart."""
     return [index * total // count for index in range(count)]

@@ -8,6 +8,7 @@ RUN = "run.json"  # where the numbers come from, and each look at a split
 DATA = "data.json"  # what the task learned from the training data
 DATA_FILES = "data_files.json"  # which files the data were
 HISTORY = "metrics.jsonl"  # a line per epoch
+SAMPLED = "sampled"  # in such a line: the scores of it that are of some batches only
 BEST_SCORES = "metrics_val_best_weights.json"  # as the course named them
 LAST_SCORES = "metrics_val_last_weights.json"
 TEST_SCORES = "metrics_test_best.json"

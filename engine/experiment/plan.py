@@ -121,20 +121,34 @@ def _data_differences(experiment: Experiment, data_dir: str) -> Differences:
 
 def farewell(plan: Plan) -> str:
     """What to say when training is over: the best scores, and what one would type next."""
-    folder, status = str(plan.experiment.folder), plan.experiment.status.read()
+    folder, epoch = str(plan.experiment.folder), plan.experiment.status.read().get("epoch", 0)
     scores, num_epochs = score_line(plan.experiment.best_scores()), plan.params.num_epochs
-    done = f"{folder} is finished: {counted(status.get('epoch', 0), 'epoch')}"
+    done = f"{folder} is finished: {_end(plan, epoch)}"
     if not scores:
         return _farewell_without_best(plan, done)
     longer = command(
         "train", "--model_dir", f"{folder}_longer", "--from", folder, "--set", f"num_epochs={2 * num_epochs}"
     )
-    return (
-        f"{done}, best on val: {scores}\n"
-        f"Next: look at it     tensorboard --logdir {quote(folder)}\n"
-        f"      test it        {command('evaluate', '--model_dir', folder)}\n"
-        f"      train longer   {longer}"
-    )
+    lines = [
+        f"{done}, best on val: {scores}",
+        f"Next: look at it     tensorboard --logdir {quote(folder)}",
+        f"      test it        {command('evaluate', '--model_dir', folder)}",
+    ]
+    return "\n".join(lines if _is_early(plan, epoch) else [*lines, f"      train longer   {longer}"])
+
+
+def _is_early(plan: Plan, epoch: int) -> bool:
+    """Whether a run has ended before its last epoch, for want of patience: more epochs would change nothing."""
+    return plan.params.patience is not None and epoch < plan.params.num_epochs
+
+
+def _end(plan: Plan, epoch: int) -> str:
+    """After which epoch a run has ended, and where it stopped early, why."""
+    if not _is_early(plan, epoch):
+        return counted(epoch, "epoch")
+    monitor = plan.experiment.latest_record().get("monitor", "the score that decides")
+    why = f"{monitor} was no better for {counted(plan.params.patience, 'epoch')}"
+    return f"stopped early after epoch {epoch} of {plan.params.num_epochs}, as {why}"
 
 
 def _farewell_without_best(plan: Plan, done: str) -> str:

@@ -178,6 +178,7 @@ def _told(facts: Facts, row: Values, params: dict[str, str], decisive: str | Non
         "score": number(facts.entry.val.get((decisive or "").removeprefix("val "))),
         "params": params,
         "history": facts.curves,
+        "sampled": facts.sampled,
         "pictures": facts.pictures,
         "facts": described(facts),
         "sources": [(title, texts.setdefault(text, len(texts))) for title, text in sources(facts)],

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, TypeVar
 
-from engine.experiment import LARGEST, Entry, read_object, read_rows
+from engine.experiment import LARGEST, SAMPLED, Entry, read_object, read_rows
 from engine.hyperparameters import Values
 
 Content = TypeVar("Content")
@@ -25,6 +25,7 @@ class Facts:
     entry: Entry
     run: Values = field(default_factory=dict)
     curves: dict[str, list[float | None]] = field(default_factory=dict)
+    sampled: list[str] = field(default_factory=list)  # of the curves those that are of some batches only
     pictures: list[Values] = field(default_factory=list)
     remarks: list[str] = field(default_factory=list)
     note: str = ""  # what somebody wrote into its `params.json` as "_note"
@@ -46,7 +47,8 @@ def read_facts(entry: Entry) -> Facts:
     if (entry.folder / "run.json").is_file():
         facts.run = read_object(entry.folder / "run.json", damaged)
     if (entry.folder / "metrics.jsonl").is_file():
-        facts.curves = curves(read_rows(entry.folder / "metrics.jsonl", damaged))
+        rows = read_rows(entry.folder / "metrics.jsonl", damaged)
+        facts.curves, facts.sampled = curves(rows), sampled_in(rows)
     if (entry.folder / "params.json").is_file():
         note = read_object(entry.folder / "params.json", []).get("_note")
         facts.note = note if isinstance(note, str) else ""
@@ -69,6 +71,12 @@ def curves(rows: Sequence[Values]) -> dict[str, list[float | None]]:
         if any(value is not None for value in values):
             columns[name] = [None if value is None else float(f"{value:.6g}") for value in values]
     return columns
+
+
+def sampled_in(rows: Sequence[Values]) -> list[str]:
+    """The columns of `metrics.jsonl` that are of some batches only, in any of the epochs."""
+    named = [name for row in rows if isinstance(names := row.get(SAMPLED), list) for name in names]
+    return list(dict.fromkeys(name for name in named if isinstance(name, str)))
 
 
 # Where the result comes from

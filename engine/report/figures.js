@@ -2,6 +2,7 @@
 
 const figures = new Map(); // the element of a figure -> what draws it
 const CONFIG = { displaylogo: false, responsive: true, modeBarButtons: [["toImage", "resetScale2d"]] };
+const SAMPLED = "longdashdot"; // how a score of some batches only is drawn
 const BAND_OPACITY = 0.16;
 const UNPACKING = "This page needs a browser that can unpack gzip: any since 2023.";
 let loading = null;
@@ -110,6 +111,7 @@ function drawCurves() {
   const metric = find("metric").value;
   const parts = ["train", "val"].filter((part) => find(part).checked).map((part) => `${part}_${metric}`);
   const traces = pickedRows().flatMap((one) => [...parts, metric].flatMap((key) => curvesOf(one, key)));
+  find("sampled").hidden = !traces.some((trace) => trace.line.dash === SAMPLED);
   if (!metric) return { empty: "No experiment has logged a score yet." };
   if (!picked.size) return { empty: "Pick rows in the table: a click on a row draws its curves here." };
   if (!traces.length) return { empty: `None of the picked rows has logged this score (${metric}) yet.` };
@@ -135,7 +137,8 @@ function ticks(traces) {
 function curvesOf({ row, color }, key) {
   const over = find("over").value;
   const runs = row.members.map((index) => report.entries[index]).filter(({ history }) => history[key] && history[over]);
-  const style = { color, width: 2, dash: key.startsWith("train_") ? "dot" : "solid" };
+  const isSampled = runs.some((entry) => entry.sampled.includes(key));
+  const style = { color, width: 2, dash: isSampled ? SAMPLED : key.startsWith("train_") ? "dot" : "solid" };
   if (runs.length > 1 && find("seeds").value === "band") return bandOf(row, runs, over, key, style);
   return runs.map((entry) => {
     const line = { ...style, width: runs.length > 1 ? 1.2 : 2 };

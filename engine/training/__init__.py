@@ -17,7 +17,7 @@ from engine.training.exporting import WithPreprocessing, export
 from engine.training.inputs import Inputs, ReadInput, find_sources, form_of_batch, read_inputs
 from engine.training.loss_scale import LossScale
 from engine.training.metric_objects import MacroF1
-from engine.training.metrics import Losses, Scores, mean_losses, to_numpy
+from engine.training.metrics import Losses, Scores, mean_losses, sampling, to_numpy
 from engine.training.monitoring import Hook, Watch
 from engine.training.optimization import (
     Gradients,
@@ -89,6 +89,7 @@ __all__ = [
     "read_checkpoint",
     "read_inputs",
     "release_log",
+    "sampling",
     "set_logger",
     "set_training_mode",
     "split_fingerprints",

@@ -53,6 +53,10 @@ class Device:
         is_image = self.channels_last and tensor.dim() == 4
         return to_device(tensor, self.device, torch.channels_last if is_image else torch.preserve_format)
 
+    def peak_memory(self) -> int | None:
+        """The most bytes that tensors have taken on the GPU so far, by this process; None where there is none."""
+        return torch.cuda.max_memory_allocated(self.device) if self.device.type == "cuda" else None
+
     def __str__(self) -> str:
         """What the log says: `cpu (x86_64, 2 threads), float32`."""
         kind = self.device.type

@@ -3,7 +3,8 @@
 import copy
 import itertools
 import math
-from collections.abc import Callable, Iterable
+from collections import deque
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import torch
@@ -12,6 +13,7 @@ from torch import Tensor
 from engine.errors import UserError, form_of
 from engine.nested import count_examples, map_tensors, tensors_in
 from engine.training.metric_objects import checked_object, flat, in_full, memory_of, names_of, remember, update
+from engine.training.transfer import Transfer
 
 Metric = Callable[[Any, Any], Any]
 
@@ -27,14 +29,28 @@ Sums = dict[str, list[float]]  # [total, count] by name
 Losses = dict[str, Mean]  # of a batch; "loss" is the one to minimise
 
 
+class Pending(NamedTuple):
+    """What is yet to be scored of a batch."""
+
+    losses: Transfer
+    seen: Transfer | None  # its outputs and labels, where the functions see it
+    asked: int | None
+
+    @property
+    def is_on_its_way(self) -> bool:
+        """Whether to score it now may mean to wait."""
+        return self.losses.is_on_its_way or (self.seen is not None and self.seen.is_on_its_way)
+
+
 class Scores:
     """The losses and metrics of a split.
 
     Three kinds of metric: a function that returns the mean over the batch; one that returns (total, count); and an
     object with `update`, `compute` and `reset`, such as those of torchmetrics, for what is no mean.
 
-    With `every` > 1, as in training, the functions see only each so-manieth batch, and only then does the program wait
-    for the device; losses and metric objects are exact over all batches all the same.
+    With `every` > 1 the functions see only each so-manieth batch; losses and metric objects are exact over all batches
+    all the same. A GPU is never waited for: what the functions and the sums need is copied while it goes on, and scored
+    a batch later.
     """
 
     def __init__(self, metrics: dict[str, Any], every: int = 1) -> None:
@@ -49,39 +65,46 @@ class Scores:
         self.batches = 0
         self.examples = 0
         self.not_finite_at: int | None = None  # the first batch with a loss that is NaN or infinite
-        self._settled = 0  # batches whose losses are in the sums
+        self._settled = 0  # batches that are in the sums
         self._losses: Sums = {}
         self._functions: Sums = {}
-        self._pending: list[dict[str, Mean]] = []
+        self._pending: deque[Pending] = deque()
         for metric in self.objects.values():
             metric.reset()
 
+    @property
+    def sampled(self) -> list[str]:
+        """The names of the scores that are of some batches only."""
+        return list(self.functions) if self.every > 1 else []
+
     def add(self, losses: Losses | None, outputs: Any, labels: Any, asked: int | None = None) -> None:
         """Take one batch in, for which so many examples were asked; one without losses is not scored."""
-        if losses is None:
-            return
-        self._pending.append({name: Mean(mean.value.detach(), mean.weight) for name, mean in losses.items()})
+        if losses is not None:
+            self.take(losses, outputs, labels, asked)
+            self.settle(but=int(self._pending[-1].is_on_its_way))
+            self.batches += 1
+        self.examples += asked or count_examples(_counted(outputs, labels))
+
+    def take(self, losses: Losses, outputs: Any, labels: Any, asked: int | None = None) -> None:
+        """Keep a copy of what one batch is scored by, until that is settled."""
         if self.objects:
             self._update_objects(outputs, labels)
-        if self.batches % self.every == 0:
-            self.settle()
-            self._add_functions(outputs, labels, asked)
-        self.batches += 1
-        self.examples += asked or count_examples(outputs if labels is None else labels)
+        is_seen = bool(self.functions) and (self._settled + len(self._pending)) % self.every == 0
+        self._pending.append(Pending(Transfer(losses), Transfer((outputs, labels)) if is_seen else None, asked))
 
-    def settle(self) -> None:
-        """Wait for the device, and add up the losses of the batches since the last time."""
-        for name in dict.fromkeys(itertools.chain(*self._pending)):  # a part of the loss may be of some batches only
-            places = [index for index, means in enumerate(self._pending) if name in means]
-            values = _numbers([self._pending[index][name].value for index in places])
-            weights = _numbers([self._pending[index][name].weight for index in places])
-            if name == "loss" and self.not_finite_at is None:
-                bad = (index for index, value in enumerate(values, self._settled) if not math.isfinite(value))
-                self.not_finite_at = next(bad, None)
-            for value, weight in zip(values, weights, strict=True):  # one by one, so that no break shows in the sum
+    def settle(self, but: int = 0) -> None:
+        """Score the batches that have been taken in, but for the last so many; waits for the device where it has to."""
+        while len(self._pending) > but:
+            batch = self._pending[0]
+            for name, mean in batch.losses.arrays().items():
+                value, weight = _number(mean.value), _number(mean.weight)
+                if name == "loss" and self.not_finite_at is None and not math.isfinite(value):
+                    self.not_finite_at = self._settled
                 _add(self._losses, name, value * weight, weight)
-        self._settled += len(self._pending)
-        self._pending.clear()
+            if batch.seen is not None:
+                self._add_functions(batch.seen, batch.asked)
+            self._pending.popleft()
+            self._settled += 1
 
     def state_dict(self) -> dict[str, Any]:
         """What a checkpoint keeps of a pass that is under way."""
@@ -135,13 +158,11 @@ class Scores:
             names = ", ".join(self.objects)
             raise UserError(f"net.py: a metric ({names}) changes the outputs or labels it is given; have it clone them")
 
-    def _add_functions(self, outputs: Any, labels: Any, asked: int | None) -> None:
-        counted = outputs if labels is None else labels
-        if self.functions:
-            outputs, labels = to_numpy(outputs), to_numpy(labels)
+    def _add_functions(self, seen: Transfer, asked: int | None) -> None:
+        arrays = seen.arrays()
         for name, function in self.functions.items():
-            result = function(*copy.deepcopy((outputs, labels)))  # its own ones, which it may change
-            examples = 1 if isinstance(result, tuple) else count_examples(counted, asked)
+            result = function(*copy.deepcopy(arrays))  # its own ones, which it may change
+            examples = 1 if isinstance(result, tuple) else count_examples(_counted(*seen.nested), asked)
             try:
                 total, count = result if isinstance(result, tuple) else (result * examples, examples)
                 _add(self._functions, name, float(total), float(count))
@@ -149,6 +170,17 @@ class Scores:
                 raise UserError(
                     f'net.py: the metric "{name}" returns {form_of(result)}, not a number or (total, count)'
                 ) from error
+
+
+def sampling(every: int | None, batches: int) -> int:
+    """How many batches of an epoch go by for each that functions see: one, or so many as params.json says.
+
+    They see at least three of the epoch's `batches`, where it has as many.
+
+    >>> sampling(None, 500), sampling(100, 500), sampling(100, 7)
+    (1, 100, 3)
+    """
+    return 1 if every is None else max(1, min(every, (batches - 1) // 2))
 
 
 def _add(sums: Sums, name: str, total: float, count: float) -> None:
@@ -169,7 +201,7 @@ def mean_losses(loss: Any, outputs: Any, labels: Any, asked: int | None = None) 
     """
     if isinstance(loss, dict) and "loss" not in loss:
         raise UserError(f'the loss is a dict without "loss", the one to minimise; it has {", ".join(loss)}')
-    counted = outputs if labels is None else labels
+    counted = _counted(outputs, labels)
     parts = loss if isinstance(loss, dict) else {"loss": loss}
     return {name: _mean_loss(name, part, counted, asked) for name, part in parts.items()}
 
@@ -202,9 +234,11 @@ def _without_twins(names: list[tuple[str, str]]) -> list[str]:
     return list(owners)
 
 
-def _numbers(values: Iterable[Any]) -> list[float]:
-    """Plain numbers; tensors among them come over from the device in one go."""
-    values = list(values)
-    tensors = [value.reshape(()) for value in values if isinstance(value, Tensor)]
-    transferred = iter(torch.stack(tensors).tolist() if tensors else [])
-    return [next(transferred) if isinstance(value, Tensor) else float(value) for value in values]
+def _counted(outputs: Any, labels: Any) -> Any:
+    """That of which the examples are counted."""
+    return outputs if labels is None else labels
+
+
+def _number(value: Any) -> float:
+    """A plain number, or that in an array of one."""
+    return float(value.item() if hasattr(value, "item") else value)

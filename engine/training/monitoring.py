@@ -5,11 +5,15 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from torch.optim import Optimizer
+from tqdm import tqdm
 
+from engine.data import Feed
 from engine.errors import UserError
 from engine.experiment import (
+    SAMPLED,
     Plan,
     Stopped,
     StopRequest,
@@ -28,6 +32,7 @@ from engine.training.tracking import Board, release_log
 from engine.training.unsaved import Unsaved
 from engine.wording import score_line
 
+PEAK_MEMORY = "peak_memory"  # in a line of metrics.jsonl, in bytes
 Hook = Callable[[int, Values], None]  # told each epoch and its validation scores; what it raises ends the training
 
 
@@ -62,6 +67,8 @@ class Watch:
             drop_previous(self.experiment.folder)
         elif isinstance(error, Stopped):
             logging.info(f"Stopped by {error.reason} at step {self.state.step}; the same command goes on from there")
+        else:
+            self.check_finite()  # what a metric makes of NaN is not what went wrong
         self.board.close()
 
     def after_step(self) -> None:
@@ -105,6 +112,25 @@ class Watch:
         self.state.training_seconds += now - self._counted_until if training else 0.0
         self._counted_until = now
 
+    def seconds_left(self, done: float = 0.0) -> tuple[float, float | None]:
+        """How long the run has taken, and how long it may take yet, with so much of the epoch under way `done`."""
+        seconds = self.state.seconds + time.perf_counter() - self._counted_until
+        share = (self.state.epoch + done) / self.params.num_epochs
+        is_over = not self.state.is_to_go_on(self.params.num_epochs, self.params.patience)
+        return seconds, None if is_over or share == 0 else seconds * (1 - share) / share
+
+    def show(self, bar: "tqdm[Any]", feed: Feed) -> None:
+        """Show in the bar how far the epoch and the run are; where nobody knows how many examples come, as many as so
+        many batches had."""
+        if bar.disable:
+            return
+        scores, rate = self.state.scores, float(self.state.optimizer.param_groups[0]["lr"])
+        done = min(1.0, scores.batches / len(feed))
+        bar.total = feed.count or round(scores.examples / done)
+        times = "<".join(tqdm.format_interval(seconds or 0) for seconds in self.seconds_left(done))
+        bar.set_postfix_str(f"run {times}, loss {scores.loss:.3g}, lr {rate:.3g}", refresh=False)
+        bar.update(scores.examples - bar.n)
+
     def save(self, is_best: bool = False) -> None:
         """Write the last checkpoint, and the best one if this is it, and say how far the run is."""
         self.experiment.check_there()
@@ -135,8 +161,7 @@ class Watch:
         is_best = self.state.finish_epoch(val_scores[self.monitor], val_scores["loss"], self.mode)
         self.experiment.record_epoch(row, val_scores, is_best)
         self.save(is_best)
-        logging.info(f"- train: {score_line(train_scores)}")
-        logging.info(f"- val:   {score_line(val_scores)}{'  (best so far)' if is_best else ''}")
+        self._log(row, train_scores, val_scores, is_best)
         self.board.add_epoch(row)
         if not self._told:
             self._tell()
@@ -144,6 +169,20 @@ class Watch:
             logging.warning(line)
         if self.on_epoch is not None:
             self.on_epoch(self.state.epoch, val_scores)
+
+    def _log(self, row: Values, train_scores: Values, val_scores: Values, is_best: bool) -> None:
+        """Say what came out of an epoch, and when the run will end."""
+        sampled = self.state.scores.sampled
+        train_scores = {f"sampled {name}" if name in sampled else name: train_scores[name] for name in train_scores}
+        logging.info(f"- train: {score_line(train_scores)}")
+        logging.info(f"- val:   {score_line(val_scores)}{f'  (best {self.monitor} so far)' if is_best else ''}")
+        seconds, left = self.seconds_left()
+        about = "about" if self.params.patience is None else "at most"
+        to_go = f", {about} {tqdm.format_interval(left)} left" if left is not None else ""
+        memory = f", peak memory {row[PEAK_MEMORY] / 2**30:.2f} GiB" if PEAK_MEMORY in row else ""
+        logging.info(
+            f"- {tqdm.format_interval(seconds)} elapsed{to_go}, learning rate {row['learning_rate']:.3g}{memory}"
+        )
 
     def _row(self, train_scores: Values, val_scores: Values) -> Values:
         """The line in `metrics.jsonl` of the epoch that has just been validated."""
@@ -155,6 +194,8 @@ class Watch:
             "learning_rate": state.learning_rate,
             "seconds": round(state.seconds, 3),
             "examples_per_second": round(state.scores.examples / state.training_seconds, 1),
+            **({PEAK_MEMORY: peak} if (peak := self.device.peak_memory()) is not None else {}),
+            **({SAMPLED: [f"train_{name}" for name in sampled]} if (sampled := state.scores.sampled) else {}),
         }
 
     def _tell(self) -> None:
@@ -165,9 +206,9 @@ class Watch:
                 f"val {self.monitor} is no number, so that this epoch cannot be the best; where a batch has nothing to "
                 'divide by, let the metric return (total, count), or watch another score by "monitor"'
             )
-        if self.state.scores.functions and self.params.save_summary_steps > 1:
-            names = ", ".join(self.state.scores.functions)
-            logging.info(f"  (train: {names} of 1 batch in {self.params.save_summary_steps}, losses of all)")
+        if sampled := self.state.scores.sampled:
+            share = f"1 batch in {self.state.scores.every}"
+            logging.info(f"  (train {', '.join(sampled)}: of {share}; without save_summary_steps, of all of them)")
         if unread := self.params.unread():
             logging.warning(f"Nothing has read these keys of params.json: {', '.join(unread)}")
 

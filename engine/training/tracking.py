@@ -10,6 +10,7 @@ from logging.handlers import MemoryHandler
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from engine.experiment import SAMPLED
 from engine.hosting import bar_kind
 from engine.hyperparameters import Values
 from engine.nested import tensors_in
@@ -97,16 +98,18 @@ def release_log() -> None:
             handler.write_through()
 
 
-def progress_bar(batches: Iterable[Any], title: str, total: int, done: int, batch_size: int) -> "tqdm[Any]":
-    """The batches with a bar that shows speed and time left, in examples; no bar where output is no terminal."""
+BAR = "{desc} |{bar}| {n_fmt}/{total_fmt}{postfix}, {rate_noinv_fmt}"  # of a narrow terminal the end is cut off
+
+
+def progress_bar(title: str, total: int | None = None, done: int = 0) -> "tqdm[Any]":
+    """A bar that counts examples, with how many a second; none where output is no terminal."""
     return bar_kind()(
-        batches,
-        title,
+        desc=title,
         total=total,
         initial=done,
-        unit=" examples",
-        unit_scale=batch_size,
+        unit="",
         dynamic_ncols=True,
+        bar_format=BAR,
     )
 
 
@@ -169,5 +172,6 @@ def _add_row(writer: "SummaryWriter", row: Values) -> None:
     for key, value in row.items():
         split, _, name = key.partition("_")
         if split in ("train", "val"):
-            writer.add_scalar(f"{name}/{split}", math.nan if value is None else value, row["epoch"])
+            part = f"{split}_sampled" if key in row.get(SAMPLED, ()) else split
+            writer.add_scalar(f"{name}/{part}", math.nan if value is None else value, row["epoch"])
     writer.add_scalar("learning_rate", row["learning_rate"], row["epoch"])

@@ -285,6 +285,23 @@ def test_curves_can_be_of_another_score_of_each_seed_and_logarithmic(page):
     page.wait(f"{FIGURE}.data[0].y[2] === 0.01")
 
 
+def test_scores_of_some_batches_only_are_drawn_as_such_and_said_to_be(browser, tmp_path):
+    make(tmp_path / "whole", [0.5, 0.6])
+    folder = make(tmp_path / "old", [0.4, 0.5])
+    rows = [json.loads(line) | {"sampled": ["train_accuracy"]} for line in (folder / "metrics.jsonl").open()]
+    (folder / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    page = shown(browser, report(tmp_path))
+    assert {(name, dash) for name, dash, _ in curves(page)} == {
+        *(("whole", dash) for dash in ("dot", "solid")),
+        *(("old", dash) for dash in ("longdashdot", "solid")),
+    }
+    hidden = "document.querySelector('#sampled').hidden"
+    assert page.run(f"return {hidden}") is False
+    choose(page, "#metric", "loss")
+    page.wait(hidden)
+    assert {dash for _, dash, _ in curves(page)} == {"dot", "solid"}
+
+
 def test_a_zoom_stays_while_rows_are_picked_and_goes_with_another_score(page):
     curves(page)
     zoom = f"{FIGURE}._fullLayout.xaxis.range"

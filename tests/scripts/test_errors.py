@@ -314,6 +314,22 @@ def test_a_loss_that_is_no_number_later(refused, points, variant, every, accumul
     assert all(math.isfinite(tensor.sum()) for tensor in weights)
 
 
+STRICT = """
+def accuracy(outputs, labels):
+    if np.isnan(outputs).any():
+        raise ValueError("Input contains NaN")
+    return np.mean(outputs.argmax(axis=1) == labels)
+
+metrics = {"accuracy": accuracy}
+"""
+
+
+def test_a_metric_that_takes_no_nan_does_not_hide_where_it_comes_from(refused, points, variant):
+    path = variant("strict", net=EXPLODING.format(first=13) + STRICT)
+    line = refused("train", "--model_dir", points(task="strict", batch_size=20), path=path, unchanged=False)
+    assert "the loss is no longer a finite number: epoch 2, batch 3, learning rate 0.01" in line
+
+
 HUNGRY = """
 import torch
 

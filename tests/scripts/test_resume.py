@@ -184,7 +184,7 @@ def interrupt_loading():
 
 def test_the_old_template_resumes_too(tmp_path, whole, squares):
     params = {"task": "tests.projects.old_vision", "data_dir": str(squares), "batch_size": 8, "num_workers": 2}
-    params |= {"num_epochs": 2, "save_steps": 2, "num_channels": 4, "dropout_rate": 0.5, "save_summary_steps": 3}
+    params |= {"num_epochs": 2, "save_steps": 2, "num_channels": 4, "dropout_rate": 0.5}
     params |= {"learning_rate": 0.001}
     folder = train_in(make_folder(tmp_path / "stopped", params), params | {"num_workers": 0})
     assert same(checkpoint(folder)["state_dict"], checkpoint(whole(params))["state_dict"])

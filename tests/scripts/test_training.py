@@ -8,6 +8,7 @@ import sys
 import numpy as np
 import pytest
 import torch
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import nn
 
 from engine.errors import UserError
@@ -80,7 +81,7 @@ calls = []
 def accuracy(outputs, labels, plain=accuracy):
     calls.append(1)
     marker = Path("{(tmp_path / "stopped").as_posix()}")
-    if len(calls) == 12 and not marker.exists():
+    if len(calls) == 48 and not marker.exists():
         marker.touch()
         {end}
     return plain(outputs, labels)
@@ -249,11 +250,46 @@ def test_one_batch_can_be_learned_by_heart(points, train):
     assert history(train(points(**params, learning_rate=0.05)))[-1]["train_loss"] < 0.01
 
 
-def test_the_log_says_once_which_batches_the_train_metrics_are_of(points, train, script, tmp_path):
-    said = script("train", "--model_dir", points(save_summary_steps=3, num_epochs=3)).stdout
-    assert said.count("(train: accuracy of 1 batch in 3, losses of all)") == 1
-    every = train(points("every", save_summary_steps=1))
-    assert "losses of all" not in (every / "train.log").read_text()
+COUNTING = """
+from pathlib import Path
+
+def loss_fn(outputs, labels):
+    if outputs.requires_grad:  # of the batches of one epoch, in order: how many are right, of how many
+        right = int((outputs.argmax(dim=1) == labels).sum())
+        with Path("seen.txt").open("a") as file:
+            print(right, len(labels), file=file)
+    return nn.functional.cross_entropy(outputs, labels)
+"""
+
+
+@pytest.mark.parametrize(
+    ("every", "seen"),
+    [(None, slice(None)), (1, slice(None)), (3, slice(None, None, 3)), (100, slice(None, None, 14))],
+    ids=["all", "all, as params.json says", "one in three", "never fewer than three"],
+)
+def test_the_train_scores_of_an_epoch_are_of_the_batches_that_they_say(points, train, variant, tmp_path, every, seen):
+    """29 batches, the last one of 4: counted by hand, each under the weights that it was trained with."""
+    path = variant("counting", net=COUNTING)
+    said = {} if every is None else {"save_summary_steps": every}
+    folder = points(task="counting", batch_size=7, num_epochs=1, **said)
+    train(folder, path=path, cwd=tmp_path)
+    batches = [tuple(map(int, line.split())) for line in (tmp_path / "seen.txt").read_text().splitlines()]
+    assert [size for _, size in batches] == [7] * 28 + [4]
+    right, count = (sum(column) for column in zip(*batches[seen], strict=True))
+    (row,) = history(folder)
+    assert row["train_accuracy"] == pytest.approx(right / count, abs=1e-12)
+    is_sampled, log = every in (3, 100), (folder / "train.log").read_text()
+    assert row.get("sampled") == (["train_accuracy"] if is_sampled else None)
+    assert ("- train: sampled accuracy " in log, "- train: accuracy " in log) == (is_sampled, not is_sampled)
+    assert log.count(f"(train accuracy: of 1 batch in {seen.step};") == is_sampled
+    assert curves_of(folder) >= {"accuracy/train_sampled" if is_sampled else "accuracy/train", "loss/train"}
+
+
+def curves_of(folder):
+    """The names of the curves that TensorBoard shows."""
+    board = EventAccumulator(str(folder / "tensorboard"))
+    board.Reload()
+    return set(board.Tags()["scalars"])
 
 
 def test_the_train_loss_is_exact_over_the_epoch(points, train):
@@ -363,10 +399,17 @@ def test_without_an_accuracy_the_loss_is_monitored(points, variant, train):
     assert set(read(folder, "metrics_val_best_weights.json")) == {"loss"}
 
 
-def test_patience_ends_a_run_that_gets_no_better(points, train):
+def test_patience_ends_a_run_that_gets_no_better_and_nobody_advises_more(points, train, script):
     folder = train(points(learning_rate=0, num_epochs=20, patience=3))
     assert len(history(folder)) == 4
     assert read(folder, "status.json")["state"] == "finished"
+    assert (folder / "train.log").read_text().count("(best accuracy so far)") == 4  # of equal epochs the later one
+    again = script("train", "--model_dir", folder).stdout
+    assert (
+        "is finished: stopped early after epoch 4 of 20, as accuracy was no better for 3 epochs, best on val: " in again
+    )
+    assert "test it" in again
+    assert "longer" not in again
 
 
 @pytest.mark.parametrize("mode", ["max", "min"])
@@ -1005,3 +1048,11 @@ def fetch_dataloader(types, data_dir, params, fetch=fetch_dataloader):
     lines = list(csv.DictReader((folder / "predictions_test.csv").open()))
     assert (len(lines), list(lines[0])) == (60, columns)
     assert not (folder / "metrics_test_best.json").exists()
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_the_peak_of_the_memory_of_a_gpu_is_told(points, train):
+    folder = train(points())
+    (row, *_) = map(json.loads, (folder / "metrics.jsonl").read_text().splitlines())
+    assert 0 < row["peak_memory"] < 2**30
+    assert ", peak memory 0.0" in (folder / "train.log").read_text()

@@ -19,9 +19,10 @@ def read(folder: Path, name: str) -> Any:
 
 
 def history(folder: Path) -> list[dict[str, Any]]:
-    """The lines of `metrics.jsonl`, without what depends on the clock."""
+    """The lines of `metrics.jsonl`, without what depends on clock and machine."""
     rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
-    return [{key: row[key] for key in row if key not in ("seconds", "examples_per_second")} for row in rows]
+    of_the_machine = ("seconds", "examples_per_second", "peak_memory")
+    return [{key: row[key] for key in row if key not in of_the_machine} for row in rows]
 
 
 def checkpoint(folder: Path, name: str = "last") -> dict[str, Any]:

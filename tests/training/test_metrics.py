@@ -21,7 +21,7 @@ from torchmetrics.wrappers import BootStrapper, ClasswiseWrapper, MinMaxMetric, 
 from engine.errors import UserError
 from engine.training.checkpoint import read_checkpoint, write_checkpoint
 from engine.training.metric_objects import MacroF1
-from engine.training.metrics import Mean, Scores, mean_losses, to_numpy
+from engine.training.metrics import Mean, Scores, mean_losses, sampling, to_numpy
 
 COUNT, CLASSES = 100, 4
 every_batch_size = pytest.mark.parametrize("batch_size", [1, 7, 1000])
@@ -246,6 +246,39 @@ def test_looking_seldom_thins_functions_and_nothing_else(split):
             scores.add(mean_losses(cross_entropy(*batch), *batch), *batch)
     assert looks == [labels.tolist() for _, labels in batches[::4]]
     assert seldom.compute() == often.compute()
+
+
+@pytest.mark.parametrize("every", [1, 3])
+def test_what_is_scored_later_is_what_there_was_and_nobody_else_changes_it(split, every):
+    """As on a GPU, where batches are taken in and scored when they have arrived; the state in between is whole."""
+    weight = [0.0]
+
+    def rash(outputs, labels):
+        outputs += 1
+        labels["label"][:] = 0
+        return labels["weight"][0] * float(outputs.sum())
+
+    at_once, later = (Scores({"rash": rash}, every) for _ in range(2))
+    for index, (outputs, target) in enumerate(zip(split[0].split(9), split[1].split(9), strict=True)):
+        for take in (at_once.add, later.take):
+            weight[0] = float(index)
+            own, labels = outputs.bfloat16(), {"label": target.clone(), "weight": weight}
+            losses = {"loss": Mean(cross_entropy(outputs, target), torch.tensor(len(target)))}
+            take(losses, own, labels)
+            for tensor in (losses["loss"].value, own, labels["label"]):
+                tensor.zero_()
+            weight[0] = -1.0
+    later.batches, later.examples = at_once.batches, at_once.examples
+    assert later.state_dict() == at_once.state_dict()
+
+
+@pytest.mark.parametrize("batches", range(1, 40))
+def test_sampling_sees_all_batches_or_at_least_three(batches):
+    for every in (None, 1, 2, 3, 7, 100):
+        seen = len(range(0, batches, sampling(every, batches)))
+        wanted = batches if every is None else len(range(0, batches, every))
+        assert seen >= min(3, batches)
+        assert seen == wanted or (wanted < 3 and seen >= wanted)
 
 
 @pytest.mark.parametrize("every", [1, 3, 100])
