@@ -137,6 +137,7 @@ class Watch:
         state = self.state
         content = state.checkpoint()
         self.check_finite()
+        self.unsaved.check_form()
         write_checkpoint(content, is_best, self.experiment.folder, keep_previous=True)
         self.experiment.status.progress(epoch=state.epoch, step=state.step, seconds=round(state.seconds, 1))
 
@@ -216,6 +217,7 @@ class Watch:
         self.params.check_unread()
         self.check_finite()
         readable(self.state.checkpoint())  # what cannot be saved is told now, not after an epoch
+        self.unsaved.check_form()
         self.monitor, self.mode = choose_monitor(self.params.monitor, self.params.mode, self.state.scores.names)
         if self.plan.is_fresh:
             self.experiment.set_aside()

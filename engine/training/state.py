@@ -87,6 +87,8 @@ class State:
         if self.averaged is not None:
             content["training_state_dict"] = content["state_dict"]
             content["state_dict"] = self.scored_model.state_dict()
+        names = {id(parameter): name for name, parameter in self.model.named_parameters()}
+        content["groups"] = [[names.get(id(p)) for p in group["params"]] for group in self.optimizer.param_groups]
         content["frozen"] = [name for name, parameter in self.model.named_parameters() if not parameter.requires_grad]
         return content
 
@@ -97,6 +99,9 @@ class State:
             load_weights(self.model, content["training_state_dict"], source)
         for name, parameter in self.model.named_parameters():  # some may have been thawed on the way
             parameter.requires_grad_(name not in content["frozen"])
+        parameters = dict(self.model.named_parameters())
+        for group in content["groups"][len(self.optimizer.param_groups) :]:  # added on the way, too
+            self.optimizer.add_param_group({"params": [parameters[name] for name in group if name]})
         for f in fields(self):
             name = COURSE_NAMES.get(f.name, f.name)
             if name not in content:

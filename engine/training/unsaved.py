@@ -1,4 +1,4 @@
-"""What changes in a network and is in no checkpoint, or never learns: told once, where it can be seen."""
+"""What changes in a network and is in no checkpoint, never learns or never comes back: told where it can be seen."""
 
 import random
 from collections.abc import Sequence
@@ -6,8 +6,13 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 from torch.optim import Optimizer
 
+from engine.errors import UserError
+from engine.wording import some
+
+LAZY = (-1,)  # the shape of what has none yet
 GENERATORS = (torch.Generator, np.random.Generator, np.random.RandomState, random.Random)
 
 
@@ -16,26 +21,36 @@ class Unsaved:
 
     def __init__(self, model: nn.Module, optimizers: Sequence[Optimizer]) -> None:
         self.model = model
+        self.optimizers = optimizers
+        self.form = _form(model)
         self.buffers = {name: (buffer, buffer._version) for name, buffer in _not_persistent(model).items()}
         self.generators = _generators(model)
-        learning = {id(p) for optimizer in optimizers for group in optimizer.param_groups for p in group["params"]}
-        self.left_out = {
-            name: parameter
-            for name, parameter in model.named_parameters()
-            if not parameter.requires_grad and id(parameter) not in learning
-        }
+        self.told_of = {name for name, weight in model.named_parameters() if weight.requires_grad}  # or known to learn
+
+    def check_form(self) -> None:
+        """Raise `UserError` if a network made anew could not take the checkpoint, as names or shapes are others now."""
+        now = _form(self.model)
+        others = [name for name in self.form | now if self.form.get(name) not in (now.get(name), LAZY)]
+        changed = [name for name in others if not _loads_itself(self.model, name)]
+        if changed:
+            raise UserError(
+                f"Net: {some(changed)} came, went or took another shape in training, so that evaluate.py, which makes "
+                "Net(params) anew, could not load a checkpoint: give all parts and buffers their shapes in __init__"
+            )
 
     def news(self) -> list[str]:
         """One line for each kind of thing that has been seen since the last time."""
         changed = [name for name, buffer in _not_persistent(self.model).items() if self._has_changed(name, buffer)]
-        thawed = [name for name, parameter in self.left_out.items() if parameter.requires_grad]
+        learning = {id(p) for optimizer in self.optimizers for group in optimizer.param_groups for p in group["params"]}
+        weights = {name: weight for name, weight in self.model.named_parameters() if name not in self.told_of}
+        thawed = [name for name, weight in weights.items() if weight.requires_grad and id(weight) not in learning]
         seen = {
             "is no persistent buffer, and changes: no checkpoint has it, a run that goes on begins it anew": changed,
             "is a random generator of its own, which no checkpoint holds: draw from the global ones": self.generators,
             "has been thawed and learns nothing, as configure_optimizer has left it out": thawed,
         }
         self.buffers = {name: known for name, known in self.buffers.items() if name not in changed}
-        self.left_out = {name: parameter for name, parameter in self.left_out.items() if name not in thawed}
+        self.told_of.update(thawed)
         self.generators = []
         return [f"Net: {', '.join(names)} {what}" for what, names in seen.items() if names]
 
@@ -48,6 +63,23 @@ def _not_persistent(model: nn.Module) -> dict[str, Tensor]:
     """The buffers that `state_dict` leaves out."""
     saved = model.state_dict(keep_vars=True)
     return {name: buffer for name, buffer in model.named_buffers() if name not in saved}
+
+
+def _form(model: nn.Module) -> dict[str, tuple[int, ...]]:
+    """The shape of each tensor that a checkpoint holds of the network."""
+    tensors = {name: value for name, value in model.state_dict().items() if isinstance(value, Tensor)}
+    return {name: LAZY if is_lazy(value) else tuple(value.shape) for name, value in tensors.items()}
+
+
+def _loads_itself(model: nn.Module, name: str) -> bool:
+    """Whether the module that holds the tensor, or one around it, has a way of its own to load what was saved."""
+    holders = [part for path, part in model.named_modules() if not path or name.startswith(f"{path}.")]
+    return any(
+        type(part)._load_from_state_dict is not nn.Module._load_from_state_dict
+        or type(part).load_state_dict is not nn.Module.load_state_dict
+        or part._load_state_dict_pre_hooks
+        for part in holders
+    )
 
 
 def _generators(model: nn.Module) -> list[str]:

@@ -10,6 +10,9 @@ from torch import nn
 
 from engine.errors import UserError
 from engine.training.checkpoint import load_weights, read_checkpoint, readable, write_checkpoint
+from engine.training.metrics import Scores
+from engine.training.optimization import Schedule
+from engine.training.state import State
 from tests.support.folders import same
 
 KEPT = {
@@ -126,3 +129,30 @@ def test_weights_of_another_network_are_told_by_their_names(tmp_path):
             load_weights(model, dict(weights), tmp_path)
     with pytest.raises(UserError, match=r"another network than this one: .*batches"):
         load_weights(Counting(2, 3), {**weights, "_extra_state": {}}, tmp_path)
+
+
+def test_groups_that_an_optimizer_was_given_on_the_way_come_back(tmp_path):
+    """Layers that are thawed one after the other: each run of steps is that of one that was not stopped."""
+
+    def begun():
+        torch.manual_seed(1)
+        model = nn.Sequential(nn.Linear(2, 4), nn.Linear(4, 3))
+        return State(model, torch.optim.SGD(model[1].parameters(), lr=0.1, momentum=0.9), Schedule(), None, Scores({}))
+
+    def take_steps(state):
+        for _ in range(3):
+            state.optimizer.zero_grad()
+            state.model(torch.ones(5, 2)).square().mean().backward()
+            state.optimizer.step()
+
+    whole, later = begun(), begun()
+    take_steps(whole)
+    whole.optimizer.add_param_group({"params": [*whole.model[0].parameters()], "lr": 0.01})
+    take_steps(whole)
+    write_checkpoint(whole.checkpoint(), False, tmp_path)
+    later.restore(read_checkpoint(tmp_path / "last.pth.tar"), tmp_path)
+    take_steps(whole)
+    take_steps(later)
+    assert [group["lr"] for group in later.optimizer.param_groups] == [0.1, 0.01]
+    for one, other in zip(whole.model.parameters(), later.model.parameters(), strict=True):
+        assert torch.equal(one, other)

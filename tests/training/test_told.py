@@ -6,11 +6,13 @@ import re
 
 import pytest
 import torch
+from torch import nn
 
 import evaluate
 import train
 from engine.errors import UserError
 from engine.training import import_anew
+from engine.training.unsaved import Unsaved
 from tests.support.folders import checkpoint, contents, history, read
 
 names = (f"told_{number}" for number in itertools.count())
@@ -145,6 +147,16 @@ def configure_optimizer(model, params):
     assert re.match("Net: first.weight, first.bias has been thawed and learns nothing", lines[2])
 
 
+def test_layers_that_the_optimizer_is_given_as_they_are_thawed_are_not_told():
+    model = nn.Sequential(nn.Linear(2, 2).requires_grad_(False), nn.Linear(2, 3))
+    optimizer = torch.optim.SGD(model[1].parameters(), lr=0.1)
+    unsaved = Unsaved(model, [optimizer])
+    model.requires_grad_(True)
+    optimizer.add_param_group({"params": [model[0].weight]})
+    assert [line.split(" has ")[0] for line in unsaved.news()] == ["Net: 0.bias"]
+    assert unsaved.news() == []
+
+
 def test_a_plain_network_is_told_nothing(run):
     assert "Net: " not in run()[1]
 
@@ -163,6 +175,52 @@ class Net(nn.Linear):
         run, tmp_path, "state_dict._extra_state.shape: a builtin_function_or_method cannot be kept", net=net
     )
     assert set(contents(folder)) == {"params.json"}
+
+
+GROWING = f"""{IMPORTS}
+class Net(nn.Module):
+    def __init__(self, params):
+        super().__init__()
+        self.layer, self.batches = nn.Linear(2, 3), 0
+        self.register_buffer("memory", torch.zeros(0, 2))
+
+    def forward(self, inputs):
+        self.batches += 1
+        if self.batches > {{after}}:
+            {{change}}
+        return self.layer(inputs)
+    {{loading}}
+"""
+REMEMBERS = "self.memory = torch.cat([self.memory, inputs.detach()])"
+
+
+@pytest.mark.parametrize(
+    ("change", "after", "name"),
+    [
+        (REMEMBERS, 0, "memory"),
+        (REMEMBERS, 3, "memory"),
+        ("self.late = nn.Linear(2, 3)", 0, "late.weight, late.bias"),
+        ("self.layer = nn.Sequential(self.layer)", 0, "layer.weight, layer.bias, layer.0.weight and 1 more"),
+    ],
+    ids=["a buffer that grows", "later in the run", "a layer made in forward", "a layer that is wrapped"],
+)
+def test_a_network_that_would_not_load_its_own_checkpoint_is_told_before_one_is_written(
+    run, tmp_path, change, after, name
+):
+    net = GROWING.format(change=change, after=after, loading="")
+    folder = refused(run, tmp_path, f"Net: {name} came, went or took another shape in training", net=net)
+    assert not list(folder.glob("*.pth.tar"))
+
+
+def test_a_network_that_loads_what_has_grown_by_itself_is_left_to_it(run):
+    loading = """
+    def _load_from_state_dict(self, state, prefix, *others):
+        self.memory = torch.zeros_like(state[prefix + "memory"])
+        super()._load_from_state_dict(state, prefix, *others)
+"""
+    folder, _ = run(net=GROWING.format(change=REMEMBERS, after=0, loading=loading))
+    evaluate.main(["--model_dir", str(folder), "--split", "val"])
+    assert read(folder, "metrics_val_best.json") == read(folder, "metrics_val_best_weights.json")
 
 
 @pytest.mark.parametrize("rate", ["torch.tensor(0.01)", "numpy.float32(0.01)", "numpy.float64(0.01)"])
