@@ -9,22 +9,23 @@ from torch import Tensor
 from engine.errors import UserError, form_of
 
 
-def map_tensors(function: Callable[[Tensor], Any], nested: Any) -> Any:
-    """The same nesting with `function` applied to each tensor; all else stays as it is.
+def map_tensors(function: Callable[[Any], Any], nested: Any, kind: type = Tensor) -> Any:
+    """The same nesting with `function` applied to each tensor, or each of another `kind`; all else stays as it is.
 
     >>> map_tensors(len, {"words": torch.zeros(4, 7), "files": ["a", "b"]})
     {'words': 4, 'files': ['a', 'b']}
     """
-    if isinstance(nested, Tensor):
+    if isinstance(nested, kind):
         return function(nested)
     if isinstance(nested, MutableMapping):
         mapped = copy.copy(nested)  # whatever else the mapping knows, such as the default of a defaultdict
-        mapped.update({key: map_tensors(function, value) for key, value in nested.items()})
+        for key, value in nested.items():  # one by one: the outputs of Hugging Face's networks refuse an update
+            mapped[key] = map_tensors(function, value, kind)
         return mapped
     if isinstance(nested, tuple) and hasattr(nested, "_fields"):
-        return type(nested)(*(map_tensors(function, value) for value in nested))
+        return type(nested)(*(map_tensors(function, value, kind) for value in nested))
     if isinstance(nested, list | tuple):
-        return type(nested)(map_tensors(function, value) for value in nested)
+        return type(nested)(map_tensors(function, value, kind) for value in nested)
     return nested
 
 

@@ -2,6 +2,7 @@
 
 import copy
 import warnings
+from collections import Counter, OrderedDict
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ from torch import Tensor, nn
 from engine.errors import UserError, form_of
 from engine.nested import map_tensors, tensors_in
 
+OF_MODULES = set(vars(nn.Module()))  # parameters, hooks and the like, which are the module's own business
 OBJECT_METHODS = ("update", "compute", "reset", "state_dict", "load_state_dict")
 
 
@@ -40,7 +42,7 @@ def memory_of(metric: Any) -> Any:
     """What a metric object has to be told to go on.
 
     One of torchmetrics leaves its counts out of its `state_dict`, and its wrappers also what is not registered as a
-    count; so all that they and their parts hold is kept, as far as it is tensors, numbers and text.
+    count; so all that they and their parts hold is kept, as far as it is tensors, arrays, numbers and text.
     """
     if not isinstance(metric, nn.Module):
         return metric.state_dict()
@@ -48,7 +50,8 @@ def memory_of(metric: Any) -> Any:
         tuple(metric.items())  # a collection counts once for all metrics that count the same: now each has its own
     parts = {name: part for name, part in metric.named_modules() if hasattr(part, "_defaults")}
     values = {
-        name: {key: value for key, value in vars(part).items() if _is_plain(value)} for name, part in parts.items()
+        name: {key: value for key, value in vars(part).items() if key not in OF_MODULES and _is_plain(value)}
+        for name, part in parts.items()
     }
     return {"state_dict": metric.state_dict(), "values": copy.deepcopy(values)}
 
@@ -67,7 +70,9 @@ def remember(metric: Any, memory: Any) -> None:
 def _is_plain(value: Any) -> bool:
     if isinstance(value, list | tuple):
         return all(map(_is_plain, value))
-    return value is None or isinstance(value, (Tensor, int, float, str))
+    if type(value) in (dict, OrderedDict, Counter):
+        return all(map(_is_plain, value.values()))
+    return value is None or isinstance(value, (Tensor, np.ndarray, np.number, int, float, str))
 
 
 def names_of(name: str, metric: Any) -> list[str]:

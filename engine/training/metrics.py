@@ -7,6 +7,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -161,7 +162,7 @@ class Scores:
     def _add_functions(self, seen: Transfer, asked: int | None) -> None:
         arrays = seen.arrays()
         for name, function in self.functions.items():
-            result = function(*copy.deepcopy(arrays))  # its own ones, which it may change
+            result = function(*map_tensors(np.copy, arrays, np.ndarray))  # its own ones, which it may change
             examples = 1 if isinstance(result, tuple) else count_examples(_counted(*seen.nested), asked)
             try:
                 total, count = result if isinstance(result, tuple) else (result * examples, examples)

@@ -1,6 +1,8 @@
 """A score does not depend on how the split was cut into batches, and it is the one computed by hand."""
 
+import dataclasses
 import math
+from collections import OrderedDict
 
 import numpy as np
 import pytest
@@ -404,6 +406,34 @@ def test_a_function_that_changes_its_arrays_changes_them_for_nobody_else(split):
     assert torch.equal(split[1], before[1])
 
 
+@dataclasses.dataclass
+class Answer:
+    """What a network may give: an object that cannot be copied while its tensors have a graph."""
+
+    logits: torch.Tensor
+
+
+class Locked(OrderedDict):
+    """A dict whose entries are attributes, and which refuses an update, as those of Hugging Face's networks."""
+
+    def __getattr__(self, name):
+        return self[name]
+
+    def update(self, *others):
+        raise TypeError("no update")
+
+
+@pytest.mark.parametrize("form", [Answer, lambda logits: Locked([("logits", logits)])], ids=["dataclass", "mapping"])
+def test_outputs_of_any_form_reach_a_function(split, form):
+    def accuracy(outputs, labels):
+        return np.mean(np.asarray(torch.as_tensor(outputs.logits).argmax(dim=1)) == labels)
+
+    outputs, labels = form(split[0].clone().requires_grad_() * 1), split[1]
+    scores = Scores({"accuracy": accuracy})
+    scores.add(mean_losses(cross_entropy(outputs.logits, labels), outputs, labels), outputs, labels)
+    assert scores.compute()["accuracy"] == pytest.approx((split[0].argmax(dim=1) == labels).double().mean().item())
+
+
 def test_an_object_that_changes_what_it_is_given_is_refused(split):
     class Spoiling(MacroF1):
         def update(self, outputs, labels):
@@ -448,7 +478,29 @@ def wrappers():
         "collection of wrappers": MetricCollection({"low": MinMaxMetric(f1), "f1": f1}),
         "all values": MulticlassAUROC(CLASSES),
         "own, in numpy": Quartiles(),
+        "own, in attributes": HitsByLabel(),
     }
+
+
+class HitsByLabel(SumMetric):
+    """What it has counted lies in a dict and in an array, of which torchmetrics knows nothing."""
+
+    def __init__(self):
+        super().__init__()
+        self.reset()
+
+    def reset(self):
+        super().reset()
+        self.hits, self.labels = {}, np.zeros(CLASSES)
+
+    def update(self, outputs, labels):
+        super().update(torch.ones(()))
+        for label, predicted in zip(labels.tolist(), outputs.argmax(dim=1).tolist(), strict=True):
+            self.hits[label] = self.hits.get(label, 0) + (label == predicted)
+            self.labels[label] += 1
+
+    def compute(self):
+        return torch.tensor([self.hits.get(label, 0) / max(1, self.labels[label]) for label in range(CLASSES)])
 
 
 class SumOfHits(SumMetric):
