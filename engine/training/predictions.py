@@ -50,6 +50,8 @@ class Predictions:
     def add(self, outputs: Any, labels: Any, examples: int | None = None, indices: Any = None) -> None:
         """Take one batch in: of so many examples, at these indices of their data set, where that is known."""
         number = examples or count_examples(labels if labels is not None else outputs)
+        if not number:
+            return
         if self.predict is None:
             columns = default_columns(outputs, labels, number, self.params)
         else:
@@ -118,10 +120,14 @@ def default_columns(outputs: Any, labels: Any, number: int, params: Params) -> C
     The class and its probability for `(B, C)` outputs whose labels are whole numbers, or whose C classes are known;
     else the numbers themselves, one for each target. A picture or a sequence is no line of a table.
     """
-    if not isinstance(outputs, Tensor) or outputs.dim() > 2 or outputs.numel() % number:
+    if not isinstance(outputs, Tensor) or outputs.dim() > 2:
         return {}
-    outputs = outputs.detach() if outputs.shape[:1] == (number,) else outputs.detach().reshape(number, -1)
     classes = class_names(params)
+    outputs = outputs.detach()
+    if number == 1 and outputs.dim() < 2:  # as `squeeze()` leaves a batch of one
+        outputs = outputs.reshape(1, -1)
+    if outputs.shape[:1] != (number,):  # whose is which cannot be told
+        return {**label_columns(outputs, labels, classes), "prediction": outputs}
     if _are_classes(outputs, labels, classes):
         probabilities, indices = torch.softmax(in_full(outputs), dim=1).max(dim=1)
         told = {"prediction": label_names(indices, classes), "probability": to_numpy(probabilities)}
@@ -169,6 +175,7 @@ def label_names(indices: Tensor, classes: Sequence[str] | None) -> list[Any]:
 def class_names(params: Params) -> Sequence[str] | None:
     """The names of the classes, where the task has set some; their number alone names none."""
     classes = getattr(params, "classes", None)
+    classes = classes.tolist() if isinstance(classes, np.ndarray) else classes
     return classes if isinstance(classes, list | tuple) else None
 
 

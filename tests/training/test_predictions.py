@@ -123,6 +123,21 @@ class TestColumns:
         columns = predicted(in_batches(logits, labels), lambda outputs: outputs.squeeze())
         assert columns["prediction"] == columns["label"] == labels.tolist()
 
+    def test_outputs_of_which_nobody_knows_whose_they_are_are_left_out_and_that_is_said(self, caplog):
+        """Two views of each example, one set after the other: there is no row for each example."""
+        logits, labels = torch.eye(3)[torch.arange(8) % 3] * 9, torch.arange(8) % 3
+        columns = predicted(in_batches(logits, labels), lambda outputs: torch.cat([outputs, -outputs]))
+        assert columns == {"label": labels.tolist()}
+        assert '"prediction" is left out: 8 values for 4 examples' in caplog.text
+
+    def test_a_batch_without_examples_has_no_lines(self):
+        batches = [(torch.eye(3), torch.arange(3)), (torch.zeros(0, 3), torch.zeros(0, dtype=torch.int64))]
+        assert predicted(batches)["prediction"] == [0, 1, 2]
+
+    def test_classes_may_be_an_array(self):
+        columns = predicted(in_batches(torch.eye(2), torch.arange(2)), classes=np.array(["no", "yes"]))
+        assert columns["label"] == columns["prediction"] == ["no", "yes"]
+
     def test_a_column_of_another_length_is_left_out_and_the_others_are_written(self, caplog):
         numbers = torch.arange(9.0)
         columns = predicted(
