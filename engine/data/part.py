@@ -24,9 +24,10 @@ def part_of(batches: Any, most: int | None) -> Any:
         chosen = _spread(len(batches.rows), most * batches.batch_size)
         part.rows, part.members = batches.rows[chosen], batches.members[chosen]
     elif _is_in_order(batches):
-        chosen = _spread(len(batches.dataset), most * batches.batch_size)
-        kept = ("batch_size", "num_workers", "collate_fn", "pin_memory", "worker_init_fn", "multiprocessing_context")
-        part = DataLoader(Subset(batches.dataset, chosen), **{name: getattr(batches, name) for name in kept})
+        size = batches.batch_sampler.batch_size
+        chosen = _spread(len(batches.batch_sampler.sampler), most * size)
+        kept = ("num_workers", "collate_fn", "pin_memory", "worker_init_fn", "multiprocessing_context")
+        part = DataLoader(Subset(batches.dataset, chosen), size, **{name: getattr(batches, name) for name in kept})
     else:
         what = f"the first {counted(most, 'batch')} of an order of its loader's own are scored"
         logging.warning(f"max_eval_batches: {what}, and not a part drawn over the whole")
@@ -72,4 +73,5 @@ def _spread(total: int, count: int) -> list[int]:
 
 def _is_in_order(batches: Any) -> bool:
     plain = type(batches) is DataLoader and not isinstance(batches.dataset, IterableDataset)
-    return plain and type(batches.sampler) is SequentialSampler and type(batches.batch_sampler) is BatchSampler
+    in_batches = plain and type(batches.batch_sampler) is BatchSampler
+    return in_batches and type(batches.batch_sampler.sampler) is SequentialSampler

@@ -5,7 +5,15 @@ import itertools
 import numpy as np
 import pytest
 import torch
-from torch.utils.data import DataLoader, Sampler, TensorDataset, WeightedRandomSampler
+from torch.utils.data import (
+    BatchSampler,
+    DataLoader,
+    Sampler,
+    SequentialSampler,
+    SubsetRandomSampler,
+    TensorDataset,
+    WeightedRandomSampler,
+)
 
 from engine.data import TensorBatches, count_of, part_of
 
@@ -23,7 +31,14 @@ def loader(**options):
     return made
 
 
-@pytest.mark.parametrize("make", [resident, loader])
+def in_batches(sampler=SequentialSampler(LABELS)):  # noqa: B008
+    """A loader that was given its batches, not their size."""
+    made = DataLoader(TensorDataset(LABELS.float(), LABELS), batch_sampler=BatchSampler(sampler, 16, drop_last=False))
+    made.names = [f"{i}" for i in range(len(LABELS))]
+    return made
+
+
+@pytest.mark.parametrize("make", [resident, loader, in_batches])
 @pytest.mark.parametrize("most", [1, 5])
 def test_all_classes_are_in_it_as_far_as_there_is_room(make, most):
     batches = list(part := part_of(make(), most))
@@ -74,3 +89,10 @@ def test_of_a_stream_nobody_knows_how_long_it_is(caplog):
     assert part_of(iter([1, 2]), 1)
     assert "the first 1 batch of" in caplog.text
     assert count_of(iter([1, 2])) is None
+
+
+def test_a_part_of_some_examples_in_batches_of_their_own_has_no_others():
+    split = list(range(40, 90))
+    whole = in_batches(SubsetRandomSampler(split))
+    seen = torch.cat([labels for _, labels in part_of(whole, 2)])
+    assert set(seen.tolist()) <= set(LABELS[split].tolist())
