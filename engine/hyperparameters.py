@@ -205,7 +205,8 @@ class Params:
 
     def unread(self) -> list[str]:
         """The keys of the file that no code has asked for yet, nor set."""
-        return sorted(key for key in self._typed.keys() - self._asked - self._learned.keys() if not key.startswith("_"))
+        read = self._asked | self._learned.keys() | {"init_from"}  # this one by the plan of the run
+        return sorted(key for key in self._typed.keys() - read if not key.startswith("_"))
 
     def check_unread(self) -> None:
         """Refuse a key that nobody has read and that resembles one that is lacking, be it asked for or the table's."""
@@ -237,6 +238,8 @@ def _same(one: Any, other: Any) -> bool:
     one, other = (value.tolist() if hasattr(value, "tolist") else value for value in (one, other))
     if isinstance(one, list | tuple) and isinstance(other, list | tuple):
         return len(one) == len(other) and all(map(_same, one, other))
+    if isinstance(one, dict) and isinstance(other, dict):
+        return one.keys() == other.keys() and all(_same(one[key], other[key]) for key in one)
     if isinstance(one, bool) is not isinstance(other, bool):
         return False
     try:

@@ -192,6 +192,7 @@ class Experiment:
         write_json(self.file(RUN), {**record, "evaluations": [*record.get("evaluations", []), look]})
 
     def best_scores(self) -> Values:
-        """The validation scores of the best epoch, or nothing."""
+        """The validation scores of the best epoch that are numbers, or nothing."""
         path = self.file(BEST_SCORES)
-        return read_object(path, []) if path.is_file() else {}
+        scores = read_object(path, []) if path.is_file() else {}
+        return {name: score for name, score in scores.items() if isinstance(score, int | float)}

@@ -269,14 +269,16 @@ def test_what_code_sets_is_learned_and_not_typed(load):
 
 
 def test_of_what_is_typed_and_learned_the_learned_counts_and_the_typed_is_kept(load):
-    params = load(num_classes=10, mean=[0.5, 0.5], width=8, image_size=None, sizes=[1, 2])
+    params = load(num_classes=10, mean=[0.5, 0.5], width=8, image_size=None, sizes=[1, 2], parts={"a": [1, 2]})
     params.num_classes, params.mean, params.width, params.image_size = 10, np.array([0.5, 0.5]), 9, 64
     params.sizes.append(3)
+    params.parts = {"a": (1, 2)}
     assert params.width == 9
     assert params.overruled() == {"width": 9}  # equal values are no difference, and null is as good as absent
     typed = {"num_classes": 10, "mean": [0.5, 0.5], "width": 8, "image_size": None, "sizes": [1, 2]}
+    typed["parts"] = {"a": [1, 2]}
     assert {key: value for key, value in params.effective().items() if key not in KEYS} == typed
-    assert params.learned().keys() == {"num_classes", "mean", "width", "image_size"}
+    assert params.learned().keys() == {"num_classes", "mean", "width", "image_size", "parts"}
 
 
 @pytest.mark.parametrize("write", [setattr, lambda params, key, value: params.dict.update({key: value})])

@@ -641,6 +641,10 @@ def test_a_finished_run_says_so_and_stays_as_it_is(trained, script, tmp_path):
     assert "finished" in done.stdout
     assert "--from" in done.stdout
     assert contents(folder) == before
+    (folder / "metrics_val_best_weights.json").write_text('{"accuracy": "high", "loss": 0.25}')  # by somebody else
+    done = script("train", "--model_dir", folder)
+    assert done.status == 0, done.stderr
+    assert "best on val: loss 0.25\n" in done.stdout
 
 
 def test_changed_params_are_refused_by_name(trained, script, tmp_path):
@@ -703,6 +707,7 @@ def test_a_fresh_run_can_start_from_the_weights_of_the_old_one(trained, train, t
     train(folder, "--fresh", "--restore_file", "best")
     assert same(checkpoint(folder)["state_dict"], old)
     assert read(folder, "run.json")["params"]["init_from"] == ".old/1/best.pth.tar"
+    assert "Nothing has read" not in (folder / "train.log").read_text()
     assert same(checkpoint(folder / ".old" / "1", "best")["state_dict"], old)
     assert len(history(folder)) == 1
     train(folder)  # finished, and says so
