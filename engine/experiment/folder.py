@@ -6,7 +6,7 @@ import os
 import time
 from pathlib import Path
 
-from engine.errors import UserError
+from engine.errors import DiskError, UserError
 from engine.experiment.data_files import DataFile, read_listed
 from engine.experiment.names import (
     BEST,
@@ -83,7 +83,10 @@ class Experiment:
     def write_params(self, values: Values) -> None:
         """Make the folder with its `params.json`, if that is not there yet; one that is there is never written to."""
         if not self.file(PARAMS).is_file():
-            self.folder.mkdir(parents=True, exist_ok=True)
+            try:
+                self.folder.mkdir(parents=True, exist_ok=True)
+            except OSError as error:  # of a file that is in the way, a link to nothing, a disk that is full
+                raise DiskError(f"{self.folder}: no folder can be made here ({error.strerror})") from None
             write_json(self.file(PARAMS), values)
 
     # How far it is

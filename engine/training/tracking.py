@@ -10,6 +10,7 @@ from logging.handlers import MemoryHandler
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from engine.errors import UserError
 from engine.experiment import SAMPLED
 from engine.hosting import bar_kind
 from engine.hyperparameters import Values
@@ -163,8 +164,12 @@ class Board:
             self._writer.close()
 
     def _new_writer(self, suffix: str = "") -> "SummaryWriter":
-        from torch.utils.tensorboard import SummaryWriter
+        from torch.utils.tensorboard import SummaryWriter  # takes a second, in which the experiment may be moved
 
+        try:
+            self.folder.mkdir(exist_ok=True)  # TensorBoard would make the experiment anew, too
+        except FileNotFoundError:
+            raise UserError(f"{self.folder.parent}: is gone, so nothing more can be saved") from None
         return SummaryWriter(str(self.folder), filename_suffix=suffix)
 
 
