@@ -98,6 +98,11 @@ class Experiment:
             return "finished"
         return "begun" if any(self.file(name).is_file() for name in CHECKPOINTS) else "new"
 
+    @property
+    def has_checkpoints(self) -> bool:
+        """Whether there are any, a best one alone among them: what a run would write over."""
+        return any(self.file(name).is_file() for name in (BEST, *CHECKPOINTS))
+
     def warn_of_changes(self, record: Values) -> None:
         """Warn, where a run goes on, of code that was edited and of a machine on which the last bits may differ."""
         first = self.run()

@@ -65,7 +65,7 @@ def plan_training(
     stage, fresh = experiment.stage, fresh or only_checks
     begins = fresh or stage == "new"
     given = {} if fresh else experiment.latest_record().get("given", {})
-    if not begins:
+    if not fresh:
         _check_origin(experiment, restore_file, given)
     now = {"data_dir": data_dir, "init_from": restore_file}
     given = given | {key: value for key, value in now.items() if value is not None}
@@ -182,12 +182,12 @@ def _check_folder(folder: Path) -> None:
 def _check_origin(experiment: Experiment, restore_file: str | None, given: Values) -> None:
     """Refuse checkpoints that no run of this engine has left, and another start for a run that has one."""
     folder = experiment.folder
-    if not experiment.run():
+    if experiment.has_checkpoints and not experiment.run():
         raise UserError(
             f"{folder}: its checkpoints were not written here, so that no run can go on from them; to start from their "
             f"weights:  {command('train', '--model_dir', folder, '--fresh', '--restore_file', 'best')}"
         )
-    if restore_file not in (None, given.get("init_from")):
+    if experiment.stage != "new" and restore_file not in (None, given.get("init_from")):
         raise UserError(
             f"{folder} was begun, and --restore_file says where a run starts; start over:  "
             f"{command('train', '--model_dir', folder, '--fresh', '--restore_file', restore_file)}"

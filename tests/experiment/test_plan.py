@@ -104,9 +104,10 @@ def test_another_start_for_a_run_that_has_begun_is_refused(run):
     assert plan_training(folder, restore_file="best").goes_on  # the same command again
 
 
-def test_checkpoints_that_were_not_written_here_are_no_run_to_go_on_from(run):
+@pytest.mark.parametrize("also_gone", [[], ["last.pth.tar"]], ids=["all of them", "the best one alone"])
+def test_checkpoints_that_were_not_written_here_are_no_run_to_go_on_from_nor_to_write_over(run, also_gone):
     folder = run("interrupted")
-    for name in ("run.json", "status.json", "metrics.jsonl"):
+    for name in ["run.json", "status.json", "metrics.jsonl", *also_gone]:
         (folder / name).unlink()
     line = refusal(folder)
     assert "were not written here" in line
