@@ -2,7 +2,7 @@
 
     python benchmarks/step.py [--num_epochs 20]
 
-`train.py` as it is, its parts under a clock: an MLP on scikit-learn's digits; and the course's three-convolution
+`train.py` as it is, its parts under a clock: an MLP on scikit-learn's digits, and the course's three-convolution
 network on 864 images of 64x64. One thread, and its processor time, so that what else the machine does shows little.
 """
 
