@@ -1,6 +1,5 @@
 """Tensors on their way from the device to NumPy: a copy that nobody waits for before it is looked at."""
 
-import copy
 from typing import Any
 
 import torch
@@ -19,7 +18,7 @@ class Transfer:
 
     def __init__(self, nested: Any) -> None:
         tensors = list(tensors_in(nested))
-        self.nested = copy.deepcopy(nested, {id(tensor): _copied(tensor) for tensor in tensors})
+        self.nested = map_tensors(_copied, nested)  # objects of other kinds as they are: not all can be copied
         devices = {tensor.device for tensor in tensors if tensor.is_cuda}
         self._events = [torch.cuda.current_stream(device).record_event() for device in devices]
 
