@@ -21,7 +21,19 @@ from shlex import join, quote
 
 from engine.comparison import group_entries, make_table, terminal_text
 from engine.errors import UserError, run
-from engine.experiment import Experiment, Occupied, Pruned, Stopped, StopRequest, alone, plan_training, read_entries
+from engine.experiment import (
+    PARAMS,
+    RUN,
+    SEARCH,
+    Experiment,
+    Occupied,
+    Pruned,
+    Stopped,
+    StopRequest,
+    alone,
+    plan_training,
+    read_entries,
+)
 from engine.files import replacing, write_json
 from engine.hosting import hosted
 from engine.hyperparameters import Values, load_params
@@ -53,8 +65,8 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
 
 def refuse_experiment(parent: Path) -> None:
     """Refuse to fill the folder of an experiment that has been run with trials."""
-    if Experiment(parent).file("run.json").is_file():
-        folder, source = quote(f"{parent}_search"), quote(str(parent / "params.json"))
+    if Experiment(parent).file(RUN).is_file():
+        folder, source = quote(f"{parent}_search"), quote(str(parent / PARAMS))
         raise UserError(
             f"{parent}: is an experiment that has been run; make a folder for the search: "
             f"mkdir {folder} && cp {source} {folder}"
@@ -66,7 +78,7 @@ def tell_plan(parent: Path, search: Search) -> None:
     if schedules := search.cut_short:
         print("Warning: pruning compares trials midway, where a learning rate that comes down")
         print(f'  at the end ("schedule": "{schedules[0]}") tells little; "constant" compares well', flush=True)
-    if not (parent / "search.json").is_file():
+    if not (parent / SEARCH).is_file():
         space = "; ".join(f"{key} {', '.join(map(str, one.bounds()))}" for key, one in search.space.items())
         print(f"{parent} has no search.json: trying {space}", flush=True)
 
@@ -158,7 +170,7 @@ def train_trial(folder: Path, data_dir: str | None, pruning: str, seed: int | No
     from engine.training import import_anew
 
     experiment = Experiment(folder)
-    import_anew(load_params(experiment.file("params.json")).task)  # the server's import was under no seed
+    import_anew(load_params(experiment.file(PARAMS)).task)  # the server's import was under no seed
     sys.argv = train_command(folder, data_dir)[1:]
 
     def recorded() -> None:
@@ -270,7 +282,7 @@ def carry_out(options: argparse.Namespace) -> Values:
     search = read_search(parent, options.num_trials)
     tell_plan(parent, search)
     if options.data_dir and "data_dir" in search.space:
-        raise UserError(f'{parent / "search.json"}: "data_dir" stands in the space, so leave out --data_dir')
+        raise UserError(f'{parent / SEARCH}: "data_dir" stands in the space, so leave out --data_dir')
     with alone(parent):
         trials = Trials(parent, search)
         plan(trials)

@@ -10,7 +10,6 @@ table is written to results.md and results.csv in the same folder.
 """
 
 import argparse
-import io
 import json
 import os
 import shutil
@@ -33,7 +32,7 @@ from engine.comparison import (
     terminal_text,
 )
 from engine.errors import DiskError, UserError, run
-from engine.experiment import Entry, read_entries
+from engine.experiment import SEARCH, Entry, read_entries
 from engine.files import replacing
 from engine.hosting import hosted
 from engine.hyperparameters import Values
@@ -61,7 +60,7 @@ def find_entries(parent: Path) -> list[Entry]:
     if not os.path.isdir(parent):
         raise UserError(f"{parent}: no such folder; --parent_dir is the folder that your experiments are in")
     entries, place = read_entries(parent), quote(str(parent))
-    if not entries and (parent / "search.json").is_file():
+    if not entries and (parent / SEARCH).is_file():
         raise UserError(f"{parent}: nothing has been run here; python search_hyperparams.py --parent_dir {place}")
     if not entries:
         command = f"python train.py --model_dir {quote(str(parent / 'first'))} --from experiments/base"
@@ -105,13 +104,6 @@ def farewell(table: Table, parent: Path, files: Sequence[Path]) -> Iterator[str]
         yield f"      test the first row           python evaluate.py {option} {quote(str(path))}"
 
 
-def show(text: str) -> None:
-    """Print a text that may hold letters which the terminal lacks."""
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="replace")
-    print(text)
-
-
 def main(arguments: Sequence[str] | None = None) -> list[Values]:
     """Compare the experiments below a folder, or two of them; returns the rows, as `--format json` has them."""
     with hosted("synthesize_results", arguments):
@@ -122,19 +114,19 @@ def carry_out(options: argparse.Namespace) -> list[Values]:
     """Show what the command line asks for, and write it down."""
     parent = Path(options.parent_dir)
     if options.diff:
-        show(difference_between(*(find_group(parent, name) for name in options.diff)))
+        print(difference_between(*(find_group(parent, name) for name in options.diff)))
         return []
     entries = find_entries(parent)
     if options.report:
         from engine.report import write_report  # plotly and Optuna are slow to import
 
-        show(f"Written: {write_report(parent, entries)}")
+        print(f"Written: {write_report(parent, entries)}")
         return []
     groups = [Group([entry]) for entry in entries] if options.no_group else group_entries(entries)
     table = make_table(groups, options.sort, options.columns)
     files = write_files(table, parent)
     text = as_text(table, options)
-    show("\n".join([text, "", *farewell(table, parent, files)]) if options.format == "table" else text.rstrip("\n"))
+    print("\n".join([text, "", *farewell(table, parent, files)]) if options.format == "table" else text.rstrip("\n"))
     return list(json.loads(json_text(table, options.columns)))
 
 

@@ -73,6 +73,7 @@ KEYS = {key.name: key for key in (
 DEFAULTS: Values = {key.name: key.default for key in KEYS.values()}
 
 HOW_IT_RUNS = {"device", "num_workers", "save_summary_steps", "save_steps"}  # and not what comes out of it
+HOW_A_TRIAL_RUNS = HOW_IT_RUNS | {"threads"}  # a search deals the processors out
 MAY_CHANGE = HOW_IT_RUNS | {"data_dir", "init_from"}  # when a run goes on: the data themselves are compared
 AS_IT_IS_NOW = {"task", "batch_size", "device", "num_workers", "threads"}  # in evaluation: the code may have moved
 

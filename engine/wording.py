@@ -1,4 +1,4 @@
-"""How scores, counts and lists are told in one line, wherever that is. Never imports torch."""
+"""How scores, counts, durations and lists are told in one line, wherever that is. Never imports torch."""
 
 from collections.abc import Mapping, Sequence
 
@@ -26,3 +26,17 @@ def some(names: Sequence[str], most: int = 3) -> str:
 def score_line(scores: Mapping[str, float | None]) -> str:
     """Scores that are numbers, by name: `accuracy 0.983, loss 0.0541`."""
     return ", ".join(f"{name} {value:.4g}" for name, value in scores.items() if value is not None)
+
+
+def duration(seconds: float) -> str:
+    """A time span, two or three digits of it.
+
+    >>> duration(0.042), duration(35), duration(200), duration(5000), duration(400000)
+    ('0.04 s', '35 s', '3.3 min', '1.4 h', '4.6 d')
+    """
+    if seconds < 99.5:
+        return f"{seconds:.2f} s" if seconds < 1 else f"{seconds:.1f} s" if seconds < 9.95 else f"{seconds:.0f} s"
+    for unit, length, limit in (("min", 60, 100), ("h", 3600, 72)):
+        if seconds < limit * length:
+            return f"{seconds / length:.1f} {unit}"
+    return f"{seconds / 86400:.1f} d"

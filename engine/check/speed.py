@@ -11,6 +11,7 @@ from engine.check.finding import CannotJudge, Finding, failed, passed, warned
 from engine.check.network import few_steps
 from engine.check.project import Project
 from engine.nested import tensors_in
+from engine.wording import duration
 
 LONG = 60.0  # seconds of a run that are worth a word
 KEPT = 4  # numbers kept of each parameter: itself, its gradient, two averages of Adam
@@ -26,7 +27,7 @@ def time_is_spent_on_training(project: Project) -> Finding:
     except TypeError:  # a stream
         return passed(seen)
     run = number * (fetch + step) * project.params.num_epochs
-    seen += f"; {project.params.num_epochs} epochs of {number} batches take about {_duration(run)}"
+    seen += f"; {project.params.num_epochs} epochs of {number} batches take about {duration(run)}"
     if run > LONG and fetch > step:
         workers = isinstance(loader, DataLoader) and loader.num_workers == 0
         advice = (
@@ -43,13 +44,6 @@ def step_seconds(project: Project) -> float:
         result.loss.item()  # on a GPU: wait for it
         moments.append(time.perf_counter())
     return (moments[-1] - moments[0]) / (len(moments) - 1)
-
-
-def _duration(seconds: float) -> str:
-    for unit, size in (("h", 3600), ("min", 60)):
-        if seconds > size:
-            return f"{seconds / size:.1f} {unit}"
-    return f"{seconds:.1f} s"
 
 
 def memory_suffices(project: Project) -> Finding:

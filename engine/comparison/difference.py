@@ -7,7 +7,7 @@ from pathlib import Path
 from engine.comparison.groups import Group, differing, find_row
 from engine.comparison.ranking import measure
 from engine.comparison.wording import Numbers, param_text, plain
-from engine.experiment import code_difference, latest_record, read_entry, read_object
+from engine.experiment import RUN, code_difference, latest_record, read_entry, read_object
 from engine.hyperparameters import Values
 
 
@@ -50,7 +50,7 @@ def _title(group: Group) -> str:
 
 def _record(group: Group) -> Values:
     """What is recorded of the first that has a record; code and data are the same in all of a row."""
-    records = (latest_record(read_object(entry.folder / "run.json", [])) for entry in group.entries)
+    records = (latest_record(read_object(entry.folder / RUN, [])) for entry in group.entries)
     return next(filter(None, records), {})
 
 

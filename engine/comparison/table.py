@@ -9,10 +9,11 @@ from typing import Any
 from engine.comparison.groups import Group, differing
 from engine.comparison.ranking import Metric, Verdict, decisive, measure, repeated_axes, verdicts
 from engine.comparison.statistics import CUT, FEWEST, INTERVAL, RANGE, Summary
-from engine.comparison.wording import Numbers, amount, duration, param_text, span
+from engine.comparison.wording import Numbers, amount, param_text, span
 from engine.errors import UserError, did_you_mean
 from engine.experiment import AXES
 from engine.hyperparameters import HOW_IT_RUNS
+from engine.wording import duration
 
 METRICS_FIRST = ("val ", "test ", "")
 QUANTITIES: list[tuple[str, str, Callable[[float], str], int, str]] = [

@@ -94,20 +94,6 @@ def param_text(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
-def duration(seconds: float) -> str:
-    """A time span, two or three digits of it.
-
-    >>> duration(0.042), duration(35), duration(200), duration(5000), duration(400000)
-    ('0.04 s', '35 s', '3.3 min', '1.4 h', '4.6 d')
-    """
-    if seconds < 99.5:
-        return f"{seconds:.2f} s" if seconds < 1 else f"{seconds:.1f} s" if seconds < 9.95 else f"{seconds:.0f} s"
-    for unit, length, limit in (("min", 60, 100), ("h", 3600, 72)):
-        if seconds < limit * length:
-            return f"{seconds / length:.1f} {unit}"
-    return f"{seconds / 86400:.1f} d"
-
-
 def amount(number: float) -> str:
     """A large count, three digits of it.
 

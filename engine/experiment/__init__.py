@@ -10,7 +10,18 @@ from engine.experiment.declarations import Declarations, read_declarations
 from engine.experiment.entries import AXES, LARGEST, Entry, read_entries, read_entry
 from engine.experiment.folder import Experiment
 from engine.experiment.monitor import choose_monitor, merit, recorded_monitor, usual_mode
-from engine.experiment.names import BEST, LAST, PREVIOUS, SAMPLED
+from engine.experiment.names import (
+    BEST,
+    BEST_SCORES,
+    HISTORY,
+    LAST,
+    PARAMS,
+    PREVIOUS,
+    RUN,
+    SAMPLED,
+    SEARCH,
+    TEST_SCORES,
+)
 from engine.experiment.plan import Evaluation, Plan, farewell, held, plan_evaluation, plan_training
 from engine.experiment.provenance import code_now, package_versions, provenance_of
 from engine.experiment.records import (
@@ -25,10 +36,16 @@ from engine.experiment.stopping import Pruned, Stopped, StopRequest
 __all__ = [
     "AXES",
     "BEST",
+    "BEST_SCORES",
+    "HISTORY",
     "LARGEST",
     "LAST",
+    "PARAMS",
     "PREVIOUS",
+    "RUN",
     "SAMPLED",
+    "SEARCH",
+    "TEST_SCORES",
     "Declarations",
     "Entry",
     "Evaluation",

@@ -106,7 +106,7 @@ def _read_entry(parent: Path, name: str, names: set[str]) -> Entry:
     best: Values = {}
     last: Values = {}
     if HISTORY in names:
-        best, last = read_history(f"{folder}/metrics.jsonl", f"val_{monitor}", mode, remarks)
+        best, last = read_history(f"{folder}/{HISTORY}", f"val_{monitor}", mode, remarks)
     kept = {} if best else kept or read(BEST_SCORES)
     return Entry(
         name=name or parent.resolve().name,

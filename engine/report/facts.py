@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, TypeVar
 
-from engine.experiment import LARGEST, SAMPLED, Entry, read_object, read_rows
+from engine.experiment import HISTORY, LARGEST, PARAMS, RUN, SAMPLED, Entry, read_object, read_rows
 from engine.hyperparameters import Values
 
 Content = TypeVar("Content")
@@ -44,13 +44,13 @@ class Facts:
 def read_facts(entry: Entry) -> Facts:
     """Read a folder; what is damaged is a remark."""
     facts, damaged = Facts(entry), list[str]()
-    if (entry.folder / "run.json").is_file():
-        facts.run = read_object(entry.folder / "run.json", damaged)
-    if (entry.folder / "metrics.jsonl").is_file():
-        rows = read_rows(entry.folder / "metrics.jsonl", damaged)
+    if (entry.folder / RUN).is_file():
+        facts.run = read_object(entry.folder / RUN, damaged)
+    if (entry.folder / HISTORY).is_file():
+        rows = read_rows(entry.folder / HISTORY, damaged)
         facts.curves, facts.sampled = curves(rows), sampled_in(rows)
-    if (entry.folder / "params.json").is_file():
-        note = read_object(entry.folder / "params.json", []).get("_note")
+    if (entry.folder / PARAMS).is_file():
+        note = read_object(entry.folder / PARAMS, []).get("_note")
         facts.note = note if isinstance(note, str) else ""
     facts.remarks = [entry.remark] if entry.remark else []
     facts.remarks += [remark for remark in damaged if remark not in entry.remark]

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from engine.experiment import Experiment, read_object
+from engine.experiment import BEST_SCORES, TEST_SCORES, Experiment, read_object
 from engine.files import replacing
 from engine.hyperparameters import Params, Values
 
@@ -43,7 +43,7 @@ def _scores(experiment: Experiment, record: Values) -> list[str]:
     rows = ["| split | score | value | examples | 95 % interval |", "|---|---|---|---|---|"]
     looks = [look for look in record.get("evaluations", []) if look.get("checkpoint") == "best"]
     seen = {look["split"]: look.get("examples") for look in looks}
-    for split, name in (("val", "metrics_val_best_weights.json"), ("test", "metrics_test_best.json")):
+    for split, name in (("val", BEST_SCORES), ("test", TEST_SCORES)):
         scores = read_object(experiment.file(name), []) if experiment.file(name).is_file() else {}
         for score, value in scores.items():
             rows.append(f"| {split} | {score} | {value:.4g} | {_row(score, value, seen.get(split))} |")

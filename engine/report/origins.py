@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 from engine.experiment import describe_data
 from engine.hyperparameters import Values
 from engine.report.facts import Facts, origin
+from engine.wording import some
 
 MOST_NAMES = 6  # of one variant
 
@@ -114,6 +115,4 @@ def _in_short(kind: str, content: Any, contents: Sequence[Any]) -> str:
 
 
 def _listed(members: Sequence[Facts]) -> str:
-    names = [one.entry.name for one in members[:MOST_NAMES]]
-    more = f" and {len(members) - MOST_NAMES} more" if len(members) > MOST_NAMES else ""
-    return ", ".join(names) + more
+    return some([one.entry.name for one in members], MOST_NAMES)

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from engine.errors import UserError, did_you_mean
-from engine.experiment import read_declarations
+from engine.experiment import PARAMS, SEARCH, read_declarations
 from engine.files import read_json
-from engine.hyperparameters import KEYS, Key, Values, checked, load_params
+from engine.hyperparameters import HOW_A_TRIAL_RUNS, KEYS, Key, Values, checked, load_params
 from engine.search.space import Dimension, Range, are_one, known_by, read_space
 
 METHODS = ("grid", "random", "tpe")
@@ -28,7 +28,6 @@ SETTINGS = {
     )
 }
 COURSE_SPACE = {"learning_rate": [1e-4, 1e-3, 1e-2]}
-HOW_IT_RUNS = {"threads", "device", "num_workers", "save_summary_steps", "save_steps"}  # and not what comes out of it
 FALLING = ("linear", "cosine", "onecycle")  # schedules whose learning rate comes down at the last epoch
 LARGEST_GRID = 10_000  # beyond it are only slips, unless "num_trials" says so
 
@@ -108,7 +107,7 @@ class Search:
 
     def key(self, effective: Values) -> str:
         """What a configuration is known by: the values in effect on which its result depends, but for the seed."""
-        aside = ({"seed"} | HOW_IT_RUNS) - self.space.keys()
+        aside = ({"seed"} | HOW_A_TRIAL_RUNS) - self.space.keys()
         return known_by({name: value for name, value in effective.items() if name not in aside})
 
     def holds(self, effective: Values) -> bool:
@@ -118,12 +117,12 @@ class Search:
 
     def differences(self, effective: Values, varied: Iterable[str]) -> list[str]:
         """In what values in effect differ from the base, but for what is `varied`, here or otherwise."""
-        names = self.space.keys() | {*varied, "seed"} | HOW_IT_RUNS
+        names = self.space.keys() | {*varied, "seed"} | HOW_A_TRIAL_RUNS
         return differences(effective, self._base, but_for=names)
 
     @functools.cached_property
     def _base(self) -> Values:
-        return self.in_effect(self.base, "params.json")
+        return self.in_effect(self.base, PARAMS)
 
 
 def differences(one: Values, other: Values, but_for: Iterable[str] = ()) -> list[str]:
@@ -138,7 +137,7 @@ def read_search(parent: Path, num_trials: int | None = None) -> Search:
 
     Without a `search.json` it is the course's: three learning rates. Raises `UserError` for what makes no search.
     """
-    source, path = parent / "params.json", parent / "search.json"
+    source, path = parent / PARAMS, parent / SEARCH
     base = read_json(source)
     shared = load_params(source, base)
     settings = _read_settings(path)

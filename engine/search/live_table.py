@@ -10,6 +10,7 @@ from typing import TextIO
 
 from engine.search.outcomes import ENDED
 from engine.search.trials import Trial, Trials
+from engine.wording import duration
 
 LEAST_NAME = 24  # letters of a name that are shown, however narrow the terminal
 STATES = (*ENDED, "failed", "interrupted")
@@ -68,8 +69,8 @@ class LiveTable:
         counts = Counter(self.trials.entry(trial).state for trial in self.trials)
         told = [f"{running} running", *(f"{counts[state]} {state}" for state in STATES if counts[state])]
         if ended := self._ended - self._ended_before:
-            told.append(f"about {readable(seconds / ended * self.trials.remaining)} left")
-        text = f"{self.trials.total} trials, {readable(seconds)}: {', '.join(told)}"
+            told.append(f"about {duration(seconds / ended * self.trials.remaining)} left")
+        text = f"{self.trials.total} trials, {duration(seconds)}: {', '.join(told)}"
         lines = textwrap.wrap(text, width, subsequent_indent="  ")
         for score, best in self.trials.ranking()[:1]:
             start = f"best {self.trials.watched[0]} {score:.4g}  "
@@ -104,15 +105,3 @@ def fitted(name: str, width: int) -> str:
 
 def _initials(key: str) -> str:
     return "".join(word[:1] for word in key.split("_")) if "_" in key else key
-
-
-def readable(seconds: float) -> str:
-    """A duration in the unit that suits it.
-
-    >>> readable(5400)
-    '1.5 h'
-    """
-    for size, unit in ((3600, "h"), (60, "min")):
-        if seconds >= size:
-            return f"{seconds / size:.1f} {unit}"
-    return f"{seconds:.0f} s"

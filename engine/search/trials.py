@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from engine.errors import UserError
-from engine.experiment import Entry, Experiment, read_entry
+from engine.experiment import PARAMS, SEARCH, Entry, Experiment, read_entry
 from engine.files import read_json
 from engine.hyperparameters import Values
 from engine.search.description import Search, differences
@@ -91,7 +91,7 @@ class Trials:
 
     def _found(self, experiment: Experiment, params: Values) -> Trial:
         """A trial that is there. Raises `UserError` if it was made from another base."""
-        path = experiment.file("params.json")
+        path = experiment.file(PARAMS)
         trial = Trial(experiment, params, self.search.in_effect(params, path))
         _refuse(path, self.search.differences(trial.effective, varied=params.get("_varied", ())))
         return trial
@@ -103,7 +103,7 @@ class Trials:
         """
         base = {key: value for key, value in self.search.base.items() if not key.startswith("_")}
         params = {"threads": 1, **base, **values, "_trial": number, "_varied": [*values]}
-        effective = self.search.in_effect(params, self.parent / "search.json")
+        effective = self.search.in_effect(params, self.parent / SEARCH)
         there = self._by_key.get(key := self.search.key(effective))
         if there is not None:  # its further trials are written and named as it is
             params = {**params, **there.params, "_varied": there.trials[0].params.get("_varied", [*values])}
@@ -122,7 +122,7 @@ class Trials:
         trial = Trial(experiment, params, effective)
         if not self._take(trial, key):
             return False
-        if (path := experiment.file("params.json")).is_file():
+        if (path := experiment.file(PARAMS)).is_file():
             _refuse_other(path, trial, self.search)
         return True
 

@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from engine.comparison.wording import Numbers, amount, duration, p_text, param_text, plain, span
+from engine.comparison.wording import Numbers, amount, p_text, param_text, plain, span
 
 
 @pytest.mark.parametrize(
@@ -33,22 +33,6 @@ from engine.comparison.wording import Numbers, amount, duration, p_text, param_t
 def test_scores_keep_about_four_digits_below_one_another(values, texts):
     numbers = Numbers.like(values)
     assert ["" if value is None else numbers.text(value) for value in values] == texts
-
-
-@pytest.mark.parametrize(
-    ("seconds", "text"),
-    [
-        (0.042, "0.04 s"),
-        (5, "5.0 s"),
-        (35.4, "35 s"),
-        (200, "3.3 min"),
-        (5999, "100.0 min"),
-        (7200, "2.0 h"),
-        (4e5, "4.6 d"),
-    ],
-)
-def test_durations(seconds, text):
-    assert duration(seconds) == text
 
 
 @pytest.mark.parametrize(

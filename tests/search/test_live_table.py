@@ -5,6 +5,7 @@ import fcntl
 import json
 import os
 import pty
+import re
 import shutil
 import struct
 import subprocess
@@ -15,7 +16,7 @@ import time
 import pytest
 
 from engine.search.description import read_search
-from engine.search.live_table import LiveTable, fitted, readable
+from engine.search.live_table import LiveTable, fitted
 from engine.search.trials import Trials
 from tests.support.made_runs import make_run
 from tests.support.scripts import ROOT
@@ -142,8 +143,8 @@ def test_no_score_and_no_seed_is_cut(parent, terminal, columns):
     lines = read().splitlines()
     assert max(map(len, lines)) < columns
     text = " ".join(line.strip() for line in lines)
-    assert text.startswith(
-        "8 trials, 0 s: 2 running, 3 finished, 1 pruned, 2 failed, 2 interrupted best accuracy 0.9061  l"
+    assert re.match(
+        r"8 trials, [\d.]+ s: 2 running, 3 finished, 1 pruned, 2 failed, 2 interrupted best accuracy 0\.9061  l", text
     )
     for seed, score in ((1, "0.9611"), (2, "0.9711")):
         (line,) = (line for line in lines if f"seed={seed}" in line)
@@ -167,7 +168,3 @@ def test_a_name_is_shortened_where_it_says_least():
     for width in range(24, 60):
         assert len(fitted(name, width)) <= width
         assert fitted(name, width).endswith(",seed=1")
-
-
-def test_durations_are_in_the_unit_that_suits():
-    assert [readable(seconds) for seconds in (5, 90, 5400)] == ["5 s", "1.5 min", "1.5 h"]
