@@ -1,6 +1,7 @@
 """Which files the data are, so that a run that goes on is not given others in silence. Never imports torch."""
 
 import hashlib
+import math
 import os
 import stat
 from pathlib import Path
@@ -10,13 +11,14 @@ from engine.experiment.records import is_experiment, read_object
 from engine.hyperparameters import Values
 from engine.wording import counted, some
 
-SMALL_FILE = 2**20  # bytes; what is small is known by its content
-MOST_READ = 2**26  # bytes of small files, in all
-MOST_LISTED = 20_000  # files; of more, only the fingerprint is kept
+SMALL_FILE = 2**20  # bytes; what is small is known by its content, what is larger by that of its pieces
+PIECE, PIECES = 2**16, 16  # bytes, and how many of them, spread over a large file
+MOST_READ = 2**26  # bytes, in all, of small files and of the pieces of large ones: each where its kind stays below it
+MOST_LISTED = 20_000  # files; of more, as many are listed, from all over the data
 
 
 class DataFile(NamedTuple):
-    """A file of the data; its content as a hash, or None where it is too large to be read each time."""
+    """A file of the data; its content as a hash, of pieces where it is large; None where it was not read."""
 
     size: int
     changed: float
@@ -43,13 +45,16 @@ def list_files(data_dir: Path) -> dict[str, DataFile] | None:
         return None
     told = {name: _size_and_time(path) for name, path in sorted(paths.items())}
     small = {name: size for name, (size, _) in told.items() if 0 <= size <= SMALL_FILE}
-    is_read = sum(small.values()) <= MOST_READ
-    contents = {name: _content(paths[name]) if is_read and name in small else None for name in told}
-    return {name: DataFile(*told[name], contents[name]) for name in told}
+    large = [name for name, (size, _) in told.items() if size > SMALL_FILE]
+    read = {*small} if sum(small.values()) <= MOST_READ else set()
+    read.update(large if len(large) * PIECES * PIECE <= MOST_READ else ())
+    return {
+        name: DataFile(*told[name], _content(paths[name], told[name][0]) if name in read else None) for name in told
+    }
 
 
 def fingerprint_of(files: dict[str, DataFile] | None) -> Values | None:
-    """How many files the data has, of how many bytes, and a hash of their names, sizes and, where small, contents."""
+    """How many files the data has, of how many bytes, and a hash of their names, sizes and what was read of them."""
     if files is None:
         return None
     told = [(name, file.size, file.content) for name, file in files.items()]
@@ -64,7 +69,8 @@ def describe(fingerprint: Values | None) -> str:
 
 def as_listed(files: dict[str, DataFile] | None) -> Values:
     """What is kept beside a run's fingerprint, so that it can be told later what has changed."""
-    return dict(files) if files is not None and len(files) <= MOST_LISTED else {}
+    files = files or {}
+    return dict(list(files.items())[:: math.ceil(len(files) / MOST_LISTED) or 1])
 
 
 def read_listed(path: Path) -> dict[str, DataFile]:
@@ -78,23 +84,26 @@ def differences(
 ) -> Differences:
     """How the data that are there now differ from those of a run: `before` is its fingerprint, `listed` its files.
 
-    Files that were added are told, others refused. Of large files with another time it is told that nobody has compared
-    their contents: to copy data changes times.
+    Files that were added are told, others refused. To copy data changes times, so that another time alone is no
+    difference: what was read of the contents is. Where none was, or pieces of a large file, another time is told.
     """
     if before is None or now is None or not listed:
         same = before == fingerprint_of(now)
         return Differences(
             [] if same else [f"data in {data_dir}: {describe(before)} -> {describe(fingerprint_of(now))}"], []
         )
+    all_are_listed = len(listed) == before.get("files")
     gone = [name for name in listed if name not in now]
-    added = [name for name in now if name not in listed]
+    added = [name for name in now if name not in listed] if all_are_listed else []
     pairs = {name: (file, now[name]) for name, file in listed.items() if name in now}
     changed = [name for name, (old, new) in pairs.items() if _is_other(old, new)]
-    retimed = [name for name, (old, new) in pairs.items() if None in (old.content, new.content) and old[:2] != new[:2]]
+    retimed = [name for name, (old, new) in pairs.items() if old.changed != new.changed and not _is_known(old, new)]
+    if not (all_are_listed or gone or changed):
+        return _differences_in_all(before, fingerprint_of(now), data_dir)
     refused = [("gone", gone), ("changed", changed)]
     told = [
         ("added since this run began", added),
-        ("with another time, whose contents were not compared", [name for name in retimed if name not in changed]),
+        ("with another time, compared in part or not at all", [name for name in retimed if name not in changed]),
     ]
     return Differences(
         [f"data in {data_dir}: {what} {some(names)}" for what, names in refused if names],
@@ -102,9 +111,23 @@ def differences(
     )
 
 
+def _differences_in_all(before: Values, now: Values | None, data_dir: str) -> Differences:
+    """The same where only some of the files are known, which are there as they were: of the others, their number."""
+    if now is None or before == now:
+        return Differences([], [])
+    line = f"data in {data_dir}: {describe(before)} -> {describe(now)}"
+    has_grown = now["files"] > before.get("files", 0)
+    return Differences([], [f"{line}; too many to be compared one by one"]) if has_grown else Differences([line], [])
+
+
 def _is_other(old: DataFile, new: DataFile) -> bool:
     contents = old.content, new.content
     return old.size != new.size or (None not in contents and contents[0] != contents[1])
+
+
+def _is_known(old: DataFile, new: DataFile) -> bool:
+    """Whether the whole of both contents was compared."""
+    return new.size <= SMALL_FILE and None not in (old.content, new.content)
 
 
 def _size_and_time(path: str) -> tuple[int, float]:
@@ -115,12 +138,18 @@ def _size_and_time(path: str) -> tuple[int, float]:
     return (told.st_size, round(told.st_mtime, 3)) if stat.S_ISREG(told.st_mode) else (-1, 0.0)
 
 
-def _content(path: str) -> str | None:
+def _content(path: str, size: int) -> str | None:
+    """A hash of a file, or of pieces that are spread evenly over a large one, its first and last bytes among them."""
+    digest = hashlib.blake2b(digest_size=8)
+    step = (size - PIECE) / (PIECES - 1)
     try:
         with open(path, "rb") as file:
-            return hashlib.blake2b(file.read(), digest_size=8).hexdigest()
+            for place in [0] if size <= SMALL_FILE else (round(index * step) for index in range(PIECES)):
+                file.seek(place)
+                digest.update(file.read(SMALL_FILE if size <= SMALL_FILE else PIECE))
     except OSError:
         return None
+    return digest.hexdigest()
 
 
 def _walk(folder: str, prefix: str) -> dict[str, str]:

@@ -78,9 +78,46 @@ def test_data_that_moved_or_were_copied_are_the_same(compare, data, tmp_path):
     shutil.copytree(data, tmp_path / "copy", copy_function=shutil.copy)  # with new times
     refused, told = compare(tmp_path / "copy")
     assert refused == []
-    assert told == ["data: 1 file with another time, whose contents were not compared: large.bin"]
+    assert told == ["data: 1 file with another time, compared in part or not at all: large.bin"]
     data.rename(tmp_path / "moved")
     assert compare(tmp_path / "moved") == NOTHING
+
+
+def test_a_large_file_that_was_written_anew_is_refused_and_one_that_was_touched_is_not(compare, data):
+    os.utime(data / "large.bin", (1, 1))
+    assert compare()[0] == []
+    with (data / "large.bin").open("r+b") as file:
+        file.seek(SMALL_FILE // 3)
+        file.write(b"other" * 20_000)
+    for seconds in (1, 2):  # whether it looks as old as it was or not
+        os.utime(data / "large.bin", (seconds, seconds))
+        assert compare()[0] == ["data in data: changed large.bin"]
+
+
+def test_of_very_many_files_some_are_compared_one_by_one_and_the_others_in_all(tmp_path, monkeypatch):
+    monkeypatch.setattr("engine.experiment.data_files.MOST_LISTED", 10)
+    for number in range(35):
+        (tmp_path / f"{number:02}").write_text("1")
+    before = list_files(tmp_path)
+    listed = as_listed(before)
+    assert 5 <= len(listed) <= 10
+
+    def compare():
+        return differences(fingerprint_of(before), listed, list_files(tmp_path), "data")
+
+    assert compare() == NOTHING
+    (tmp_path / "35").write_text("1")
+    refused, told = compare()
+    assert refused == []
+    assert told == ["data in data: 35 files, 35 bytes -> 36 files, 36 bytes; too many to be compared one by one"]
+    (tmp_path / "35").unlink()
+    name = next(name for name in before if name not in listed)
+    (tmp_path / name).write_text("2")
+    assert compare().refused  # as many files, and not the same
+    (tmp_path / name).write_text("1")
+    (tmp_path / next(iter(listed))).unlink()
+    (tmp_path / "35").write_text("1")
+    assert compare().refused == ["data in data: gone 00"]
 
 
 def test_what_we_write_there_ourselves_does_not_count(compare, data):
