@@ -236,6 +236,41 @@ def undisturbed(tmp_path_factory):
     return folder
 
 
+IN_A_TERMINAL = """
+import sys
+from pathlib import Path
+root, tasks, folder, sign, training = sys.argv[1:]
+sys.path[:0] = [tasks, root]
+sys.argv = ["train.py", "--model_dir", folder]
+from tests.support import faults
+faults.act_at_batch(2, Path(sign).touch, training == "True")
+import train
+from engine.errors import run
+run(train.main)
+"""
+
+
+@pytest.mark.parametrize("training", [True, False], ids=["in training", "in validation"])
+def test_a_run_whose_terminal_is_gone_is_saved_and_goes_on(points, variant, undisturbed, tmp_path, training):
+    path, sign = variant("slow", data_loader=SLOW), tmp_path / "sign"
+    folder = points(task="slow", num_workers=0, seconds=0.01)
+    import pty  # not on Windows
+
+    process, terminal = pty.fork()  # the head of a session that has this terminal, as a login has its connection
+    if process == 0:
+        words = [scripts.ROOT, path, folder, sign, training]
+        os.execv(sys.executable, [sys.executable, "-c", IN_A_TERMINAL, *map(str, words)])
+    wait_until(sign.exists)
+    os.close(terminal)
+    assert os.waitstatus_to_exitcode(os.waitpid(process, 0)[1]) == 128 + signal.SIGHUP
+    status = read(folder, "status.json")
+    assert (status["state"], status["reason"]) == ("interrupted", "SIGHUP")
+    assert status["step"] >= (2 if training else 10)
+    done = scripts.run("train", "--model_dir", folder, path=path, output=tmp_path)
+    assert done.status == 0, done.stderr
+    assert same_results(folder, undisturbed)
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux ends them at once")
 def test_workers_end_with_the_run_however_it_ends(points, variant, in_a_group, tmp_path):
     sign = tmp_path / "sign"
