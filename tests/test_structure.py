@@ -2,6 +2,7 @@
 
 import ast
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -138,12 +139,35 @@ def test_a_room_is_entered_by_its_door(name):
     assert set(past) <= BY_NAME
 
 
+def handed(room):
+    """The names that a room has brought to its door."""
+    door = ast.parse(OWN[f"engine.{room}"].read_text(encoding="utf-8"))
+    return {a.asname or a.name for node in door.body if isinstance(node, ast.ImportFrom) for a in node.names}
+
+
 @pytest.mark.parametrize("room", ROOMS)
 def test_a_door_says_what_it_hands_out(room):
     names = ast.parse(OWN[f"engine.{room}"].read_text(encoding="utf-8"))
-    handed = {a.asname or a.name for node in names.body if isinstance(node, ast.ImportFrom) for a in node.names}
     stated = [node.value for node in names.body if isinstance(node, ast.Assign) and node.targets[0].id == "__all__"]
-    assert room == "report" or {element.value for element in stated[0].elts} == handed
+    assert room == "report" or {element.value for element in stated[0].elts} == handed(room)
+
+
+def taken(room, path):
+    """The names that a module takes out of a room: `from engine.data import Feed`, or `training.load_task`."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom) and node.module == f"engine.{room}":
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == room:
+            yield node.attr
+
+
+@pytest.mark.skipif(not (is_shipped and (ROOT / "benchmarks").is_dir()), reason="some names are for what was deleted")
+@pytest.mark.parametrize("room", ROOMS)
+def test_a_door_hands_out_what_is_used_outside_and_nothing_else(room):
+    outside = [path for name, path in OWN.items() if room_of(name) != room]
+    used = {name for path in [*outside, *(ROOT / "benchmarks").rglob("*.py")] for name in taken(room, path)}
+    promised = set(re.findall(r"`(\w+)`", (ROOT / "docs" / "task.md").read_text(encoding="utf-8")))
+    assert room == "report" or handed(room) <= used | promised
 
 
 def python(*words, cwd=ROOT):

@@ -5,8 +5,6 @@ a healthy task looks like in general: what is wrong is judged against chance, an
 Stands on `training` and on what that stands on.
 """
 
-from engine.check.examination import CHECKS, ChecksFailed, check_project, examine
-from engine.check.finding import Finding
-from engine.check.project import Project
+from engine.check.examination import check_project, examine
 
-__all__ = ["CHECKS", "ChecksFailed", "Finding", "Project", "check_project", "examine"]
+__all__ = ["check_project", "examine"]

@@ -9,7 +9,7 @@ from engine.experiment.data_files import describe as describe_data
 from engine.experiment.declarations import Declarations, read_declarations
 from engine.experiment.entries import AXES, LARGEST, Entry, read_entries, read_entry
 from engine.experiment.folder import Experiment
-from engine.experiment.monitor import choose_monitor, merit, recorded_monitor, usual_mode
+from engine.experiment.monitor import choose_monitor, merit, usual_mode
 from engine.experiment.names import (
     BEST,
     BEST_SCORES,
@@ -24,13 +24,9 @@ from engine.experiment.names import (
 )
 from engine.experiment.plan import Evaluation, Plan, farewell, held, plan_evaluation, plan_training
 from engine.experiment.provenance import code_now, package_versions, provenance_of
-from engine.experiment.records import (
-    latest_record,
-    read_object,
-    read_rows,
-)
+from engine.experiment.records import latest_record, read_object, read_rows
 from engine.experiment.revisions import code_difference
-from engine.experiment.status import Occupied, Status, alone
+from engine.experiment.status import Occupied, alone
 from engine.experiment.stopping import Pruned, Stopped, StopRequest
 
 __all__ = [
@@ -53,7 +49,6 @@ __all__ = [
     "Occupied",
     "Plan",
     "Pruned",
-    "Status",
     "StopRequest",
     "Stopped",
     "alone",
@@ -77,6 +72,5 @@ __all__ = [
     "read_entry",
     "read_object",
     "read_rows",
-    "recorded_monitor",
     "usual_mode",
 ]

@@ -5,7 +5,7 @@ Everything that touches a network lives here; `train.py` and `evaluate.py` put i
 """
 
 from engine.training.averaging import average_of
-from engine.training.checkpoint import drop_previous, last_checkpoint, load_weights, read_checkpoint, write_checkpoint
+from engine.training.checkpoint import last_checkpoint, load_weights, read_checkpoint, write_checkpoint
 from engine.training.device import Device, choose_device, device_for
 from engine.training.explanations import (
     batch_errors_explained,
@@ -68,7 +68,6 @@ __all__ = [
     "clip_gradients",
     "device_for",
     "download_errors_explained",
-    "drop_previous",
     "export",
     "fetch_batches",
     "find_sources",

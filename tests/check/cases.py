@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.data import DataLoader, TensorDataset
 
-from engine.check import Project
+from engine.check.project import Project
 from engine.hyperparameters import load_params
 from engine.randomness import seed_everything
 from engine.training import Task, choose_device

@@ -9,8 +9,7 @@ from scipy.stats import entropy as entropy_of_scipy
 from sklearn.metrics import log_loss
 from torch import nn
 
-from engine.check import CHECKS
-from engine.check.examination import judge
+from engine.check.examination import CHECKS, judge
 from engine.check.heads import heads_of, last_operation
 from engine.check.speed import memory_suffices
 from engine.check.splits import no_example_is_in_two_splits

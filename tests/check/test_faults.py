@@ -11,8 +11,7 @@ from torch import nn
 from torch.nn import functional
 from torch.utils.data import DataLoader, TensorDataset
 
-from engine.check import CHECKS, examine
-from engine.check.examination import judge
+from engine.check.examination import CHECKS, examine, judge
 from tests.check.cases import (
     COLLECTION,
     DIGITS,

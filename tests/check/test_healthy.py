@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from engine.check import Project, examine
+from engine.check import examine
+from engine.check.project import Project
 from engine.hyperparameters import load_params, read_json
 from engine.training import device_for, fetch_batches, load_task
 from evaluate import forward

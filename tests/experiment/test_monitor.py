@@ -7,7 +7,8 @@ import random
 import pytest
 
 from engine.errors import UserError
-from engine.experiment import choose_monitor, merit, plan_training, read_entry, recorded_monitor, usual_mode
+from engine.experiment import choose_monitor, merit, plan_training, read_entry, usual_mode
+from engine.experiment.monitor import recorded_monitor
 from tests.support.made_runs import history_row, make_run, write
 
 

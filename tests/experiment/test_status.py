@@ -7,7 +7,8 @@ import time
 import pytest
 
 from engine.errors import DiskError, UserError
-from engine.experiment import Experiment, Occupied, Status, plan_training, read_entry
+from engine.experiment import Experiment, Occupied, plan_training, read_entry
+from engine.experiment.status import Status
 from engine.training.tracking import Board
 from tests.support.made_runs import make_run
 
