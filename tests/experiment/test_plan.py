@@ -218,6 +218,8 @@ def test_what_is_evaluated_has_a_name_of_its_own_unless_it_is_the_experiments_ow
     plans = {name: plan_evaluation(folder, restore_file=name) for name in names}
     assert {name: plan.name for name, plan in plans.items()} == names
     assert {plan.tag for plan in plans.values() if plan.name == "test"} == {"best"}
+    parts = [plan_evaluation(folder, restore_file=name, max_batches=2).name for name in ("best", "last")]
+    assert parts == ["test_best_2_batches", "test_last_2_batches"]
 
 
 def test_other_data_are_named_and_moved_data_are_not_other(run, tmp_path):

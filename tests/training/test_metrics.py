@@ -1,5 +1,6 @@
 """A score does not depend on how the split was cut into batches, and it is the one computed by hand."""
 
+import copy
 import dataclasses
 import math
 from collections import OrderedDict
@@ -13,6 +14,7 @@ from torchmetrics import MeanAbsoluteError, MetricCollection, SumMetric
 from torchmetrics.classification import (
     MulticlassAccuracy,
     MulticlassAUROC,
+    MulticlassAveragePrecision,
     MulticlassConfusionMatrix,
     MulticlassF1Score,
     MulticlassPrecision,
@@ -22,7 +24,7 @@ from torchmetrics.wrappers import BootStrapper, ClasswiseWrapper, MinMaxMetric, 
 
 from engine.errors import UserError
 from engine.training.checkpoint import read_checkpoint, write_checkpoint
-from engine.training.metric_objects import MacroF1
+from engine.training.metric_objects import MacroF1, memory_of, remember
 from engine.training.metrics import Mean, Scores, mean_losses, sampling, to_numpy
 
 COUNT, CLASSES = 100, 4
@@ -530,6 +532,22 @@ def test_metric_objects_go_on_from_a_checkpoint_as_if_never_stopped(split, kind,
     for scores in (whole, first, second):
         add(scores, 5, 12)
     assert whole.compute() == first.compute() == second.compute()
+
+
+@pytest.mark.parametrize("before", [1, 3])
+def test_a_collection_that_counts_once_for_several_metrics_remembers_for_each(split, before):
+    def add(collection, start, stop):
+        for index in range(start, stop):
+            collection.update(*(part[9 * index : 9 * index + 9] for part in split[:2]))
+
+    whole, first, second = (
+        MetricCollection([MulticlassAUROC(CLASSES), MulticlassAveragePrecision(CLASSES)]) for _ in range(3)
+    )
+    add(whole, 0, 6)
+    add(first, 0, before)
+    remember(second, copy.deepcopy(memory_of(first)))
+    add(second, before, 6)
+    assert second.compute() == whole.compute()
 
 
 # Macro-F1
