@@ -120,7 +120,7 @@ def run_all(folder, kinds, stopping):
                 assert end.code == 128 + signal.SIGTERM
 
 
-@pytest.mark.slow
+@pytest.mark.processes
 def test_runs_with_each_kind_train_on_that_and_end_the_same_when_they_were_stopped(tmp_path):
     whole, stopped = tmp_path / "whole", tmp_path / "stopped"
     undisturbed = ["buckets", "own __iter__", "stream whose workers live on", "endless"]

@@ -502,6 +502,7 @@ class TestNothingIsLost:
         assert len(read(parent, "best.json")["folders"]) == 1
 
 
+@pytest.mark.processes
 class TestStopping:
     """With the real server, as signals and deaths meet real processes."""
 
@@ -529,7 +530,6 @@ class TestStopping:
             assert time.monotonic() < deadline, "it did not come to pass"
             time.sleep(0.05)
 
-    @pytest.mark.slow
     @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGHUP, signal.SIGKILL], ids=lambda number: number.name)
     def test_it_leaves_every_trial_resumable_and_goes_on(self, describe, search, start, tmp_path, number):
         settings = {"space": {"learning_rate": [0.01, 0.02]}}
@@ -556,7 +556,6 @@ class TestStopping:
             assert len(history(trial)) == 60
             assert "Going on after epoch" in (trial / "train.log").read_text()
 
-    @pytest.mark.slow
     def test_a_cluster_may_signal_each_process_and_the_group(self, describe, search, start, tmp_path):
         parent = describe({"space": {"learning_rate": [0.01, 0.02, 0.03]}}, num_epochs=60)
         process = start(parent, "--num_workers", "2", "--num_trials", "3", "--data_dir", "some where")
@@ -579,7 +578,6 @@ class TestStopping:
         assert list(states(parent).values()) == ["finished"] * 3
         assert sum("Going on after epoch" in (trial / "train.log").read_text() for trial in parent.glob("*/")) == 2
 
-    @pytest.mark.slow
     def test_ctrl_c_while_all_is_imported_is_no_traceback(self, describe, start, variant, tmp_path, monkeypatch):
         sign = tmp_path / "sign"
         path = variant("slow", net=f"import pathlib, time\npathlib.Path({str(sign)!r}).touch()\ntime.sleep(2)")
@@ -603,7 +601,6 @@ class TestStopping:
             return False
         return True
 
-    @pytest.mark.slow
     def test_a_task_that_touches_a_gpu_at_import_is_told_so(self, describe, start, variant, tmp_path, monkeypatch):
         path = variant("greedy", net="import torch\ntorch.cuda._initialized = True  # what torch.cuda.init() leaves")
         monkeypatch.setenv("PYTHONPATH", str(path))
@@ -612,7 +609,6 @@ class TestStopping:
         assert "error: the task touches a GPU at import" in (tmp_path / "output").read_text()
         assert states(parent) == {}
 
-    @pytest.mark.slow
     def test_a_task_that_cannot_be_imported_ends_the_search(self, describe, start, variant, tmp_path, monkeypatch):
         path = variant("broken", net="1 / 0")
         monkeypatch.setenv("PYTHONPATH", str(path))

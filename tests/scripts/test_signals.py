@@ -19,7 +19,10 @@ from engine.experiment.stopping import SAME_WISH_SECONDS
 from tests.support import faults, scripts
 from tests.support.folders import contents, read, same_results
 
-pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="Windows has no process groups")
+pytestmark = [
+    pytest.mark.processes,
+    pytest.mark.skipif(sys.platform == "win32", reason="Windows has no process groups"),
+]
 
 NAMES = ["SIGINT", "SIGTERM", "SIGUSR1", "SIGHUP"]
 LONGER = SAME_WISH_SECONDS + 0.1
