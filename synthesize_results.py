@@ -107,28 +107,30 @@ def farewell(table: Table, parent: Path, files: Sequence[Path]) -> Iterator[str]
 def main(arguments: Sequence[str] | None = None) -> list[Values]:
     """Compare the experiments below a folder, or two of them; returns the rows, as `--format json` has them."""
     with hosted("synthesize_results", arguments):
-        return carry_out(parse_arguments(arguments))
+        options = parse_arguments(arguments)
+        table = carry_out(options)
+        return list(json.loads(json_text(table, options.columns))) if table else []
 
 
-def carry_out(options: argparse.Namespace) -> list[Values]:
-    """Show what the command line asks for, and write it down."""
+def carry_out(options: argparse.Namespace) -> Table | None:
+    """Show what the command line asks for, and write it down; returns the table, if it is one."""
     parent = Path(options.parent_dir)
     if options.diff:
         print(difference_between(*(find_group(parent, name) for name in options.diff)))
-        return []
+        return None
     entries = find_entries(parent)
     if options.report:
         from engine.report import write_report  # plotly and Optuna are slow to import
 
         print(f"Written: {write_report(parent, entries)}")
-        return []
+        return None
     groups = [Group([entry]) for entry in entries] if options.no_group else group_entries(entries)
     table = make_table(groups, options.sort, options.columns)
     files = write_files(table, parent)
     text = as_text(table, options)
     print("\n".join([text, "", *farewell(table, parent, files)]) if options.format == "table" else text.rstrip("\n"))
-    return list(json.loads(json_text(table, options.columns)))
+    return table
 
 
-if __name__ == "__main__":
-    run(main)
+if __name__ == "__main__":  # without the rows that `main` returns: of ten thousand they take seconds
+    run(lambda: carry_out(parse_arguments()))

@@ -259,7 +259,9 @@ def test_ten_thousand_folders(tmp_path):
         os.mkdir(folder)
         for file in files:
             os.link(file, f"{folder}/{os.path.basename(file)}")
-    code = "import synthesize_results as s; s.main(); print(*open('/proc/self/status'))"
+    code = (
+        "import runpy; runpy.run_path('synthesize_results.py', run_name='__main__'); print(*open('/proc/self/status'))"
+    )
     words = ["--parent_dir", str(tmp_path / "all")]
     done = subprocess.run([sys.executable, "-c", code, *words], cwd=ROOT, capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr
