@@ -23,7 +23,11 @@ ROOT = Path(__file__).resolve().parent.parent
 GOALS = {100: "0.4 s", 10_000: "2.5 s, 200 MB"}
 EPOCHS = 20
 SEEDS = 5
-OURS = "import sys, synthesize_results as script; script.main(); assert 'torch' not in sys.modules"
+OURS = """
+import sys, synthesize_results as script
+script.carry_out(script.parse_arguments())
+assert "torch" not in sys.modules
+"""
 COURSE_WAY = """
 import json, sys
 from pathlib import Path

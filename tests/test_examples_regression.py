@@ -129,4 +129,4 @@ def test_a_copy_starts_a_project(tmp_path, script):
 
 def test_it_is_small():
     lines = sum(len((REGRESSION / name).read_text().splitlines()) for name in ("net.py", "data_loader.py"))
-    assert lines < 70
+    assert lines <= 80  # as its README says

@@ -106,11 +106,13 @@ def column(folder, name):
 def test_each_project_learns_is_evaluated_and_is_a_row_of_the_table(train, evaluate, script, tmp_path):
     for project in PARAMS:
         folder = train(project, f"all/{project}", num_epochs=6)
-        lines = evaluate(folder)
+        assert script("evaluate", "--model_dir", folder).status == 0
         losses = column(folder, "val_loss")
         assert losses[-1] < 0.85 * losses[0], project
         assert {f"val_{name}" for name in read(folder, "metrics_test_best.json")} <= history(folder)[0].keys()
-        assert len(lines) == TEST_SIZES.get(project, len(lines)) > 0
+        if project != "old_text":  # its outputs are words, not examples: no line of a table is any one's
+            lines = evaluate(folder)
+            assert len(lines) == TEST_SIZES.get(project, len(lines)) > 0
     assert script("synthesize_results", "--parent_dir", tmp_path / "all").status == 0
     table = (tmp_path / "all" / "results.md").read_text()
     assert all(f"| {project} " in table for project in PARAMS)
@@ -354,7 +356,7 @@ def test_an_old_text_project_is_evaluated_from_its_folder_alone(train, script, t
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="processes are killed by signals")
-@pytest.mark.parametrize("number", [7, 9])
+@pytest.mark.parametrize("number", [12, 14])
 def test_old_text_killed_within_an_epoch_goes_on_to_the_same_bits(train, experiment, script, tagged_words, number):
     undisturbed = train("old_text", "undisturbed", save_steps=1)
     params = read(undisturbed, "params.json")
