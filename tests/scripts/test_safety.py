@@ -147,9 +147,9 @@ class TestRunningAgain:
         (tmp_path / "data" / "b.txt").write_text("added")
         assert "1 file added since this run began: b.txt" in train(folder)
 
-    def test_changed_code_is_said_and_recorded_and_goes_on(self, stopped, train, variant, tmp_path):
+    def test_changed_code_is_said_and_recorded_and_goes_on(self, stopped, train, variant, monkeypatch):
         path = variant("mine", net="x = 1")
-        os.chdir(path)
+        monkeypatch.chdir(path)
         folder = stopped(task="mine", path=path, cwd=path)
         net = path / "mine" / "net.py"
         net.write_text(net.read_text() + "  # a comment means nothing")
