@@ -23,12 +23,6 @@ for number in STOP_SIGNALS:  # `nohup pytest` and `pytest &` in a script would h
         signal.signal(number, lambda *_: None)  # as deaf as before, but what is started hears
 
 
-@pytest.fixture(scope="module", autouse=True)
-def working_folder() -> None:
-    """Each file of tests begins in the project's folder, wherever the one before it has gone."""
-    os.chdir(scripts.ROOT)
-
-
 @pytest.fixture
 def experiment(tmp_path: Path) -> Callable[..., Path]:
     """Makes an experiment folder: `experiment(task="tests.projects.old", num_epochs=2)`."""
