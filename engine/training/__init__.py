@@ -22,6 +22,7 @@ from engine.training.monitoring import Hook, Watch
 from engine.training.optimization import (
     Gradients,
     Schedule,
+    Together,
     clip_gradients,
     make_optimizer,
     make_schedule,
@@ -59,6 +60,7 @@ __all__ = [
     "State",
     "Task",
     "TerminalLog",
+    "Together",
     "Watch",
     "WithPreprocessing",
     "average_of",

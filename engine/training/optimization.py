@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.optim import Optimizer
+from torch.optim import LBFGS, Optimizer
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler, ReduceLROnPlateau
 
 from engine.errors import UserError, did_you_mean, form_of
@@ -62,10 +62,10 @@ def own_optimizer(configure: Callable[..., Any], model: nn.Module, params: Any) 
     optimizer = configure(model, params)
     if not isinstance(optimizer, Optimizer):
         raise UserError(
-            f"net.py: configure_optimizer is to return one optimizer, and it returned {form_of(optimizer)}; for "
-            "several see docs/your-own-loop.md"
+            f"net.py: configure_optimizer is to return one optimizer, and it returned {form_of(optimizer)}; several "
+            "that step as one are engine.training.Together(one, other)"
         )
-    if isinstance(optimizer, torch.optim.LBFGS):
+    if any(isinstance(part, LBFGS) for part in getattr(optimizer, "optimizers", [optimizer])):
         raise UserError(f"net.py: configure_optimizer: {NO_LBFGS}")
     own = {id(parameter) for parameter in model.parameters()}
     strange = [p for group in optimizer.param_groups for p in group["params"] if id(p) not in own]
@@ -76,6 +76,45 @@ def own_optimizer(configure: Callable[..., Any], model: nn.Module, params: Any) 
             "no checkpoint would hold them: make what they belong to, such as a loss, a part of Net"
         )
     return optimizer
+
+
+class Together(Optimizer):
+    """Several optimizers that step as one, each for parameters of its own.
+
+    >>> Together(Muon(matrices, lr=0.02), AdamW(others, lr=1e-3))
+
+    A schedule moves the learning rate of all their groups, which follow one another; that of the first is logged.
+    """
+
+    def __init__(self, *optimizers: Optimizer) -> None:
+        self.optimizers = optimizers
+        super().__init__(self._groups(), {})
+
+    def _groups(self) -> list[dict[str, Any]]:
+        """Those of the optimizers, not copies of them."""
+        return [group for optimizer in self.optimizers for group in optimizer.param_groups]
+
+    def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
+        """A step of each, after one call of the closure, if there is one."""
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        for optimizer in self.optimizers:
+            optimizer.step()
+        return loss
+
+    def state_dict(self) -> dict[str, Any]:
+        """That of each, in their order. Raises `UserError` if there are more groups than in the beginning."""
+        if len(self.param_groups) != len(self._groups()):
+            raise UserError("net.py: of optimizers that are Together, each is to have all of its groups from the start")
+        return {"optimizers": [optimizer.state_dict() for optimizer in self.optimizers]}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Give each its own back."""
+        for optimizer, state in zip(self.optimizers, state_dict["optimizers"], strict=True):
+            optimizer.load_state_dict(state)
+        self.param_groups = self._groups()  # new ones, by now
 
 
 def fuse_where_sound(optimizer: Optimizer) -> None:
