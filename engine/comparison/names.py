@@ -31,13 +31,18 @@ def _without_shared(names: Sequence[str]) -> list[str]:
     families: dict[int, list[list[str]]] = {}
     for one in parts.values():
         families.setdefault(len(one), []).append(one)
-    short = {name: _shortened(one, families[len(one)]) for name, one in parts.items()}
+    shared = {length: _shared_parts(family) for length, family in families.items()}
+    short = {name: _shortened(one, shared[len(one)]) for name, one in parts.items()}
     return [short[name] for name in names] if len(set(short.values())) == len(short) else list(names)
 
 
-def _shortened(parts: Sequence[str], family: Sequence[Sequence[str]]) -> str:
-    """A name without the parts that it shares with all of its family."""
-    shared = [len(family) > 1 and len(set(column)) == 1 for column in zip(*family, strict=True)]
+def _shared_parts(family: Sequence[Sequence[str]]) -> list[bool]:
+    """For each part of some names whether all have the same."""
+    return [len(family) > 1 and len(set(column)) == 1 for column in zip(*family, strict=True)]
+
+
+def _shortened(parts: Sequence[str], shared: Sequence[bool]) -> str:
+    """A name without the parts that it shares."""
     told = [LEFT_OUT if same and part not in ",/=" else part for part, same in zip(parts, shared, strict=True)]
     return re.sub(r"(\*[,/=])+\*", LEFT_OUT, "".join(told))
 
