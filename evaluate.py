@@ -141,6 +141,7 @@ def evaluate_experiment(plan: Evaluation) -> dict[str, float]:
     batches = training.fetch_batches(task, [plan.split], params, device)[plan.split]
     if not plan.is_on_other_data:
         training.check_examples(checkpoint.get("learned", {}), {plan.split: batches})
+        training.check_newness(task, checkpoint, plan.split, batches, params)
     if isinstance(batches, TensorBatches):
         batches.shuffle = False  # the order of its names
     whole, batches = count_of(batches), part_of(batches, params.max_eval_batches)

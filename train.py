@@ -154,6 +154,7 @@ def run_experiment(plan: Plan, stop: StopRequest, on_epoch: Hook | None) -> None
     val_batches = SamePass(part_of(loaders["val"], params.max_eval_batches), params.seed, "val")
     state = make_state(task, params, device, len(feed), plan.weights)
     state.learned |= training.split_fingerprints(loaders)
+    state.sketches = training.split_sketches(loaders)
     if plan.goes_on:
         path, checkpoint = training.last_checkpoint(experiment.folder)
         training.check_examples(checkpoint["learned"], loaders)

@@ -10,7 +10,7 @@ from engine.data.feed import Feed, SamePass
 from engine.data.image_cache import read_headers, read_image, read_images, read_masks
 from engine.data.image_folder import ImageFolder, Split, find_images
 from engine.data.iterators import fetch_iterators
-from engine.data.membership import fingerprint, shared_examples
+from engine.data.membership import fingerprint, may_share, shared_examples, sketch
 from engine.data.part import count_of, part_of
 from engine.data.sample_data import write_digits, write_shapes
 
@@ -25,12 +25,14 @@ __all__ = [
     "fetch_iterators",
     "find_images",
     "fingerprint",
+    "may_share",
     "part_of",
     "read_headers",
     "read_image",
     "read_images",
     "read_masks",
     "shared_examples",
+    "sketch",
     "to_device",
     "write_digits",
     "write_shapes",

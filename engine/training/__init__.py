@@ -31,16 +31,9 @@ from engine.training.optimization import (
     set_training_mode,
 )
 from engine.training.predictions import Columns, Predictions, write_table
+from engine.training.splits import check_examples, check_newness, split_fingerprints, split_sketches
 from engine.training.state import State
-from engine.training.task import (
-    Task,
-    check_examples,
-    fetch_batches,
-    import_anew,
-    learned_values,
-    load_task,
-    split_fingerprints,
-)
+from engine.training.task import Task, fetch_batches, import_anew, learned_values, load_task
 from engine.training.tracking import TerminalLog, progress_bar, release_log, set_logger
 from engine.training.trained import load_trained
 
@@ -66,6 +59,7 @@ __all__ = [
     "average_of",
     "batch_errors_explained",
     "check_examples",
+    "check_newness",
     "choose_device",
     "clip_gradients",
     "device_for",
@@ -94,6 +88,7 @@ __all__ = [
     "set_logger",
     "set_training_mode",
     "split_fingerprints",
+    "split_sketches",
     "to_numpy",
     "torch_errors_explained",
     "write_checkpoint",

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from engine.errors import UserError
@@ -40,6 +40,7 @@ class State:
     seconds: float = 0.0  # of training and validation, over all times that the run was begun or gone on with
     training_seconds: float = 0.0  # of the epoch under way
     learned: dict[str, Any] = field(default_factory=dict)  # what the task learned from the training data
+    sketches: dict[str, Tensor] = field(default_factory=dict)  # some examples of each split, to know them again
 
     def __post_init__(self) -> None:
         self.learning_rate = float(self.optimizer.param_groups[0]["lr"])  # a tensor, where the task made it one

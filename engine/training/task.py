@@ -18,14 +18,13 @@ import numpy as np
 import torch
 from torch import nn
 
-from engine.data import TensorBatches, fetch_iterators, fingerprint, shared_examples
+from engine.data import TensorBatches, fetch_iterators, shared_examples
 from engine.errors import UserError, did_you_mean, form_of, nearest
 from engine.hyperparameters import Params, Values
 from engine.randomness import seed_everything
 from engine.training.checkpoint import other_dicts, readable
 from engine.training.device import Device
 
-SPLITS = "_splits"  # in data.json: the fingerprint of each
 VALIDATION = ("val", "dev", "valid", "validation")  # one split, as different people call it
 OPTIONAL = ("metrics", "step", "configure_optimizer", "configure_scheduler", "predict", "report")
 CALLS = {  # what a task's functions are called with
@@ -196,6 +195,16 @@ def _fetching(loading: ModuleType) -> Callable[..., Any]:
 
 def fetch_batches(task: Task, splits: list[str], params: Params, device: Device) -> dict[str, Any]:
     """The batches of each of `splits`, resident ones on the device. Raises `UserError` if a split has none."""
+    loaders = ask_for(task, splits, params)
+    _warn_of_shared_examples({split: loaders[split] for split in splits})
+    for split in splits:
+        if isinstance(loaders[split], TensorBatches):
+            loaders[split].to(device.device)
+    return loaders
+
+
+def ask_for(task: Task, splits: list[str], params: Params) -> dict[str, Any]:
+    """The batches of each of `splits` at least, as the loader gives them. Raises `UserError` if a split has none."""
     if hidden := params.withheld.intersection(splits):
         raise UserError(f"a search must not look at {min(hidden)}: choose by val, and evaluate the chosen one on test")
     try:
@@ -222,10 +231,6 @@ def fetch_batches(task: Task, splits: list[str], params: Params, device: Device)
         if not isinstance(loaders[split], Iterable) and not hasattr(loaders[split], "__getitem__"):
             form = f"the batches of {split} are {form_of(loaders[split])}, which cannot be iterated"
             raise UserError(f"{task.name}/data_loader.py: fetch_dataloader: {form}")
-    _warn_of_shared_examples({split: loaders[split] for split in splits})
-    for split in splits:
-        if isinstance(loaders[split], TensorBatches):
-            loaders[split].to(device.device)
     return loaders
 
 
@@ -250,23 +255,6 @@ def _by_other_names(task: Task, splits: list[str], params: Params) -> dict[str, 
         if name in loaders:
             found[split] = loaders[name]
     return found
-
-
-def split_fingerprints(loaders: dict[str, Any]) -> Values:
-    """Which examples are in which split, in few letters, as far as the loaders can tell; kept with what was learned."""
-    told = {split: fingerprint(batches) for split, batches in loaders.items()}
-    known = {split: letters for split, letters in told.items() if letters is not None}
-    return {SPLITS: known} if known else {}
-
-
-def check_examples(learned: Values, loaders: dict[str, Any]) -> None:
-    """Raise `UserError` for a split with other examples than the run began with, or in another order."""
-    before, now = (values.get(SPLITS, {}) for values in (learned, split_fingerprints(loaders)))
-    if others := sorted(split for split in now if before.get(split, now[split]) != now[split]):
-        raise UserError(
-            f"{' and '.join(others)}: other examples than when this run began, or another order; what the loader draws "
-            "is to follow from params.seed, and what it finds in folders is to be sorted"
-        )
 
 
 def learned_values(params: Params) -> Values:
