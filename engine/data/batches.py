@@ -14,6 +14,8 @@ def to_device(tensor: Tensor, device: torch.device, layout: torch.memory_format 
 
     The copy stands in line behind the step before, and meanwhile the CPU goes on to the next batch.
     """
+    if tensor.device == device and layout == torch.preserve_format:
+        return tensor
     comes_from_memory = tensor.device.type == "cpu" and tensor.layout == torch.strided
     if device.type == "cuda" and comes_from_memory and not tensor.is_pinned():
         tensor = torch.empty_like(tensor, pin_memory=True).copy_(tensor)
@@ -80,5 +82,5 @@ class TensorBatches:
 
     def batch(self, rows: Tensor) -> tuple[Tensor, ...]:
         """The examples at `rows`, as `(inputs, labels)`, the inputs transformed."""
-        inputs, *others = (to_device(tensor[rows], self.device) for tensor in self.tensors)
+        inputs, *others = (to_device(tensor.index_select(0, rows), self.device) for tensor in self.tensors)
         return (inputs if self.transform is None else self.transform(inputs), *others)

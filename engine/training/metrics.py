@@ -33,14 +33,8 @@ Losses = dict[str, Mean]  # of a batch; "loss" is the one to minimise
 class Pending(NamedTuple):
     """What is yet to be scored of a batch."""
 
-    losses: Transfer
-    seen: Transfer | None  # its outputs and labels, where the functions see it
+    transfer: Transfer  # of its losses; where the functions see it, of its outputs and labels as well
     asked: int | None
-
-    @property
-    def is_on_its_way(self) -> bool:
-        """Whether to score it now may mean to wait."""
-        return self.losses.is_on_its_way or (self.seen is not None and self.seen.is_on_its_way)
 
 
 class Scores:
@@ -81,29 +75,31 @@ class Scores:
     def add(self, losses: Losses | None, outputs: Any, labels: Any, asked: int | None = None) -> None:
         """Take one batch in, for which so many examples were asked; one without losses is not scored."""
         if losses is not None:
-            self.take(losses, outputs, labels, asked)
-            self.settle(but=int(self._pending[-1].is_on_its_way))
+            self._take(losses, outputs, labels, asked)
+            self.settle(but=int(self._pending[-1].transfer.is_on_its_way))
             self.batches += 1
         self.examples += asked or count_examples(_counted(outputs, labels))
 
-    def take(self, losses: Losses, outputs: Any, labels: Any, asked: int | None = None) -> None:
-        """Keep a copy of what one batch is scored by, until that is settled."""
+    def _take(self, losses: Losses, outputs: Any, labels: Any, asked: int | None = None) -> None:
+        """Keep what one batch is scored by, until that is settled."""
         if self.objects:
             self._update_objects(outputs, labels)
         is_seen = bool(self.functions) and (self._settled + len(self._pending)) % self.every == 0
-        self._pending.append(Pending(Transfer(losses), Transfer((outputs, labels)) if is_seen else None, asked))
+        sums = [(name, *mean) for name, mean in losses.items()]
+        self._pending.append(Pending(Transfer((sums, outputs, labels) if is_seen else (sums,)), asked))
 
     def settle(self, but: int = 0) -> None:
         """Score the batches that have been taken in, but for the last so many; waits for the device where it has to."""
         while len(self._pending) > but:
             batch = self._pending[0]
-            for name, mean in batch.losses.arrays().items():
-                value, weight = _number(mean.value), _number(mean.weight)
+            sums, *seen = batch.transfer.arrays()
+            for name, mean, count in sums:
+                value, weight = _number(mean), _number(count)
                 if name == "loss" and self.not_finite_at is None and not math.isfinite(value):
                     self.not_finite_at = self._settled
                 _add(self._losses, name, value * weight, weight)
-            if batch.seen is not None:
-                self._add_functions(batch.seen, batch.asked)
+            if seen:
+                self._add_functions(seen, _counted(*batch.transfer.nested[1:]), batch.asked)
             self._pending.popleft()
             self._settled += 1
 
@@ -159,11 +155,10 @@ class Scores:
             names = ", ".join(self.objects)
             raise UserError(f"net.py: a metric ({names}) changes the outputs or labels it is given; have it clone them")
 
-    def _add_functions(self, seen: Transfer, asked: int | None) -> None:
-        arrays = seen.arrays()
+    def _add_functions(self, seen: Any, counted: Any, asked: int | None) -> None:
         for name, function in self.functions.items():
-            result = function(*map_tensors(np.copy, arrays, np.ndarray))  # its own ones, which it may change
-            examples = 1 if isinstance(result, tuple) else count_examples(_counted(*seen.nested), asked)
+            result = function(*map_tensors(np.copy, seen, np.ndarray))  # its own ones, which it may change
+            examples = 1 if isinstance(result, tuple) else count_examples(counted, asked)
             try:
                 total, count = result if isinstance(result, tuple) else (result * examples, examples)
                 _add(self._functions, name, float(total), float(count))

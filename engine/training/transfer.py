@@ -5,22 +5,22 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from engine.nested import map_tensors, tensors_in
+from engine.nested import map_tensors
 from engine.training.metric_objects import in_full
 
 
 class Transfer:
-    """Its own copy of whatever tensors are nested in, in numbers that can be summed up.
+    """Whatever tensors are nested in, on its way to memory, in numbers that can be summed up.
 
     What a GPU has computed comes over into pinned memory when it is there, and the program goes on meanwhile. Apple's
-    GPUs are waited for at once: they have no copy that tells when it has arrived.
+    GPUs are waited for at once: they have no copy that tells when it has arrived. What is in memory already is taken as
+    it is, and has to be looked at before it changes.
     """
 
     def __init__(self, nested: Any) -> None:
-        tensors = list(tensors_in(nested))
-        self.nested = map_tensors(_copied, nested)  # objects of other kinds as they are: not all can be copied
-        devices = {tensor.device for tensor in tensors if tensor.is_cuda}
-        self._events = [torch.cuda.current_stream(device).record_event() for device in devices]
+        self._devices: set[torch.device] = set()
+        self.nested = map_tensors(self._sent, nested)  # objects of other kinds as they are: not all can be copied
+        self._events = [torch.cuda.current_stream(device).record_event() for device in self._devices]
 
     @property
     def is_on_its_way(self) -> bool:
@@ -28,11 +28,12 @@ class Transfer:
         return bool(self._events)
 
     def arrays(self) -> Any:
-        """The same nesting of NumPy arrays, once all have arrived."""
+        """The same nesting of NumPy arrays, once all have arrived; those of what was in memory share it."""
         for event in self._events:
             event.synchronize()
         return map_tensors(Tensor.numpy, self.nested)
 
-
-def _copied(tensor: Tensor) -> Tensor:
-    return in_full(tensor).to("cpu", non_blocking=tensor.is_cuda, copy=True)
+    def _sent(self, tensor: Tensor) -> Tensor:
+        if tensor.is_cuda:
+            self._devices.add(tensor.device)
+        return in_full(tensor).to("cpu", non_blocking=tensor.is_cuda)

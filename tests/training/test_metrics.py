@@ -27,6 +27,8 @@ from engine.training.checkpoint import read_checkpoint, write_checkpoint
 from engine.training.metric_objects import MacroF1, memory_of, remember
 from engine.training.metrics import Mean, Scores, mean_losses, sampling, to_numpy
 
+needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU here")
+
 COUNT, CLASSES = 100, 4
 every_batch_size = pytest.mark.parametrize("batch_size", [1, 7, 1000])
 
@@ -252,9 +254,11 @@ def test_looking_seldom_thins_functions_and_nothing_else(split):
     assert seldom.compute() == often.compute()
 
 
+@pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=needs_gpu)])
+@pytest.mark.parametrize("kind", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("every", [1, 3])
-def test_what_is_scored_later_is_what_there_was_and_nobody_else_changes_it(split, every):
-    """As on a GPU, where batches are taken in and scored when they have arrived; the state in between is whole."""
+def test_what_a_batch_is_scored_by_is_what_there_was_and_nobody_else_changes_it(split, every, kind, device):
+    """On a GPU too, where it is scored when it has arrived; the state in between is whole."""
     weight = [0.0]
 
     def rash(outputs, labels):
@@ -262,18 +266,21 @@ def test_what_is_scored_later_is_what_there_was_and_nobody_else_changes_it(split
         labels["label"][:] = 0
         return labels["weight"][0] * float(outputs.sum())
 
-    at_once, later = (Scores({"rash": rash}, every) for _ in range(2))
+    alone, followed = (Scores({"rash": rash}, every) for _ in range(2))
     for index, (outputs, target) in enumerate(zip(split[0].split(9), split[1].split(9), strict=True)):
-        for take in (at_once.add, later.take):
-            weight[0] = float(index)
-            own, labels = outputs.bfloat16(), {"label": target.clone(), "weight": weight}
-            losses = {"loss": Mean(cross_entropy(outputs, target), torch.tensor(len(target)))}
-            take(losses, own, labels)
-            for tensor in (losses["loss"].value, own, labels["label"]):
-                tensor.zero_()
-            weight[0] = -1.0
-    later.batches, later.examples = at_once.batches, at_once.examples
-    assert later.state_dict() == at_once.state_dict()
+        weight[0] = float(index)
+        loss = cross_entropy(outputs, target)
+        for scores, place in ((alone, "cpu"), (followed, device)):
+            own = outputs.to(place, kind, copy=True)
+            labels = {"label": target.to(place, copy=True), "weight": weight}
+            losses = {"loss": Mean(loss.to(place, copy=True), torch.tensor(len(target), device=place))}
+            scores.add(losses, own, labels)
+            assert own.cpu().equal(outputs.to(kind))  # nor does a metric change what the network and the loader gave
+            assert labels["label"].cpu().equal(target)
+        for tensor in (losses["loss"].value, own, labels["label"]):
+            tensor.zero_()
+        weight[0] = -1.0
+    assert followed.state_dict() == alone.state_dict()
 
 
 @pytest.mark.parametrize("batches", range(1, 40))
