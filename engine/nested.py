@@ -17,7 +17,7 @@ def map_tensors(function: Callable[[Any], Any], nested: Any, kind: type = Tensor
     """
     if isinstance(nested, kind):
         return function(nested)
-    if type(nested) is tuple or type(nested) is list:  # as most are; to tell what others are takes several times as long
+    if type(nested) in (tuple, list):  # as most are; to tell what others are takes several times as long
         return type(nested)([map_tensors(function, value, kind) for value in nested])
     if isinstance(nested, MutableMapping):
         mapped = copy.copy(nested)  # whatever else the mapping knows, such as the default of a defaultdict
