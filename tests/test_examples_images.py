@@ -266,6 +266,11 @@ class TestSigns:
         torch.testing.assert_close(outputs.exp().sum(dim=1), torch.ones(2))
         assert outputs.shape == (2, 4)
 
+    def test_how_many_images_are_val_is_a_hyperparameter(self, photographs):
+        params = params_of("cifar10", "tutorial", val_every=25)
+        batches = examples.cifar10.data_loader.fetch_dataloader(ALL, photographs, params)
+        assert [len(batches[split].tensors[0]) for split in ALL] == [96, 4, 20]
+
     def test_a_residual_block_adds_to_its_input(self):
         check_residual(examples.signs.net.Residual(3))
 
@@ -313,6 +318,7 @@ def check_residual(block):
         ("cifar10", "tutorial", {}),
         ("cifar10", "resnet18", {"flip": True, "crop": 0.08}),
         ("cifar10", "fast", {"shift": 0.125, "cutout": 0.25}),
+        ("cifar10", "speed", {"shift": 0.078, "reflect": True}),
         ("transfer", "frozen", {"flip": True, "crop": 0.5}),
         ("transfer", "finetune", {"flip": True, "crop": 0.5}),
     ],
@@ -324,7 +330,7 @@ def test_how_the_training_images_are_varied(package, name, expected, request):
     batches = getattr(examples, package).data_loader.fetch_dataloader(["train", "val"], data_dir, params)
     for split, wanted in (("train", expected), ("val", {})):
         transform = vars(batches[split].transform)
-        options = ("flip", "shift", "rotate", "scale", "cutout", "crop")
+        options = ("flip", "shift", "rotate", "scale", "cutout", "crop", "reflect")
         assert {option: transform[option] for option in options if transform[option]} == wanted
 
 
@@ -478,6 +484,10 @@ class TestCifar10:
     def test_it_trains_and_is_evaluated_on_a_folder(self, name, trained, photographs):
         trained("cifar10", name, photographs, **({"num_channels": 2} if name == "fast" else {}))
 
+    def test_the_one_for_speed_trains_and_is_evaluated_with_what_it_learned_of_patches(self, trained, photographs):
+        folder = trained("cifar10", "speed", photographs, num_channels=2, compile="false", whitening_images=20)
+        assert np.shape(json.loads((folder / "data.json").read_text())["whitening"]) == (12, 12)
+
     def test_it_trains_and_is_evaluated_on_what_torchvision_downloads(self, trained, pickles):
         trained("cifar10", "fast", pickles, num_channels=2, options={"before": Genuine(pickles)})
 
@@ -570,6 +580,11 @@ class TestCifar10:
         each = [torch.nn.Sequential(*net.layers).eval()(some) for some in (images, images.flip(3))]
         torch.testing.assert_close(net(images), sum(each) / 2)
 
+    def test_how_many_images_are_val_is_a_hyperparameter(self, photographs):
+        params = params_of("cifar10", "tutorial", val_every=25)
+        batches = examples.cifar10.data_loader.fetch_dataloader(ALL, photographs, params)
+        assert [len(batches[split].tensors[0]) for split in ALL] == [96, 4, 20]
+
     def test_a_residual_block_adds_to_its_input_and_the_last_layer_gives_an_eighth(self):
         layer, features = examples.cifar10.net.Eighth(3, 10), torch.randn(2, 3)
         torch.testing.assert_close(layer(features), features @ layer.weight.T / 8 + layer.bias / 8)
@@ -587,6 +602,110 @@ class TestCifar10:
         monkeypatch.setattr("torchvision.datasets.cifar.download_and_extract_archive", no_network)
         with pytest.raises(UserError, match=r"(?s)CIFAR-10 is not there and cannot be downloaded.*train/<class>"):
             examples.cifar10.data_loader.fetch_dataloader(["train"], tmp_path, params_of("cifar10", "fast"))
+
+
+class TestSpeed:
+    """The network and the steps of Keller Jordan's record, against the same in plain PyTorch."""
+
+    def made(self, **values):
+        params = params_of("cifar10", "speed", **{"num_channels": 2, "classes": CLASSES, **values})
+        params.whitening = torch.randn(12, 12).tolist()
+        torch.manual_seed(0)
+        return examples.cifar10.net.Net(params), params
+
+    def test_whitened_patches_have_variances_of_1_and_nothing_in_common(self):
+        """Pixels of photographs are like their neighbours; these are sums of neighbours."""
+        noise = np.random.default_rng(0).normal(0, 40, (40, 3, 33, 33))
+        images = (127 + noise[:, :, 1:, 1:] + noise[:, :, :-1, :-1]).clip(0, 255).astype(np.uint8)
+        filters = examples.cifar10.data_loader.whitening(torch.from_numpy(images)).numpy()
+        scaled = images / 127.5 - 1
+        corners = [scaled[:, :, row : row + 31, column : column + 31] for row in (0, 1) for column in (0, 1)]
+        patches = np.stack(corners, 2).reshape(40, 12, -1).swapaxes(0, 1).reshape(12, -1)
+        together = filters @ patches @ patches.T @ filters.T / patches.shape[1]
+        np.testing.assert_allclose(together, np.eye(12), atol=0.01)
+
+    def test_what_is_next_to_nothing_stays_small(self):
+        grey = torch.full((5, 3, 32, 32), 127, dtype=torch.uint8)
+        assert examples.cifar10.data_loader.whitening(grey).abs().max() < 100
+
+    def test_the_first_layer_whitens_in_both_signs_and_only_its_bias_learns(self):
+        net, params = self.made()
+        first, images = net.layers[0], torch.randn(2, 3, 8, 8)
+        filters = torch.tensor(params.whitening).view(12, 3, 2, 2)
+        expected = torch.nn.functional.conv2d(images, filters)
+        shift = first.bias.view(1, -1, 1, 1)
+        torch.testing.assert_close(first(images) - shift, torch.cat([expected, -expected], dim=1))
+        assert (first.weight.requires_grad, first.bias.requires_grad) == (False, True)
+
+    def test_it_is_as_large_as_the_record_s(self):
+        net, _ = self.made(num_channels=64)
+        filters = 9 * (24 * 64 + 64 * 64 + 64 * 256 + 3 * 256 * 256)
+        learned = 24 + filters + 2 * 64 + 4 * 256 + 2560
+        assert sum(weight.numel() for weight in net.parameters() if weight.requires_grad) == learned
+        assert sum(weight.numel() for weight in net.parameters()) == learned + 12 * 24 + 2 * 64 + 4 * 256
+
+    def test_a_matrix_is_a_convolution_that_begins_by_handing_on(self):
+        layer, images = examples.cifar10.net.MatrixConvolution(3, 5), torch.randn(2, 3, 6, 6)
+        filters = layer.weight.detach().reshape(5, 3, 3, 3).permute(0, 3, 1, 2)
+        torch.testing.assert_close(layer(images), torch.nn.functional.conv2d(images, filters, padding=1))
+        torch.testing.assert_close(layer(images)[:, :3], images)
+
+    def test_it_evaluates_six_looks_and_trains_on_one(self):
+        net, _ = self.made()
+        images = torch.randn(2, 3, 32, 32)
+        plain = torch.nn.Sequential(*net.layers)
+        torch.testing.assert_close(net(images), plain(images))
+        padded = np.pad(images.numpy(), [(0, 0), (0, 0), (1, 1), (1, 1)], mode="reflect")
+        shifts = [(1, 1, 0.25), (0, 0, 0.125), (2, 2, 0.125)]
+        looks = [(torch.from_numpy(padded[:, :, r : r + 32, c : c + 32]), share) for r, c, share in shifts]
+        net.eval()
+        expected = sum(share * (plain(look) + plain(look.flip(3))) for look, share in looks)
+        torch.testing.assert_close(net(images), expected)
+
+    def test_its_outputs_are_means_under_weights_of_deviation_1(self):
+        layer, features = examples.cifar10.net.Mean(7, 10), torch.randn(2, 7)
+        assert layer.weight.std().item() == pytest.approx(1)
+        torch.testing.assert_close(layer(features), (features[:, None, :] * layer.weight).mean(2))
+
+    def test_its_steps_are_the_record_s(self):
+        """Two of them: there, matrices are brought to a size and moved by Muon, the rest by SGD on the batch's sum."""
+        net, params = self.made(batch_size=8)
+        optimizer = examples.cifar10.net.configure_optimizer(net, params)
+        mine = {name: weight.detach().double() for name, weight in net.named_parameters()}
+        memory = {name: torch.zeros_like(weight) for name, weight in mine.items()}
+        for _ in range(2):
+            optimizer.zero_grad()
+            logits = net(torch.randn(8, 3, 32, 32))
+            examples.cifar10.net.loss_fn(logits, torch.randint(10, (8,)), params).backward()
+            for name, weight in net.named_parameters():
+                if weight.grad is not None:
+                    mine[name] = step_of_the_record(mine[name], 8 * weight.grad.double(), memory[name])
+            optimizer.step()
+            for name, weight in net.named_parameters():
+                torch.testing.assert_close(weight.detach().double(), mine[name], rtol=0.02, atol=0.005, msg=name)
+
+    def test_nothing_else_learns_and_all_rates_fall_together(self):
+        net, params = self.made()
+        groups = examples.cifar10.net.configure_optimizer(net, params).param_groups
+        held = [id(weight) for group in groups for weight in group["params"]]
+        assert sorted(held) == sorted(id(weight) for weight in net.parameters() if weight.requires_grad)
+        assert [group["lr"] for group in groups] == pytest.approx([0.24, 106, 1340])
+
+
+def step_of_the_record(weight, gradient, memory):
+    """A weight after a step of airbench94_muon.py, by the gradient of the sum over the batch; changes its memory."""
+    if weight.dim() == 2 and weight.shape[0] != 10:
+        memory.mul_(0.6).add_(gradient)
+        move = gradient + 0.6 * memory
+        move = move / move.norm()
+        for _ in range(3):
+            square = move @ move.T
+            move = 3.4445 * move + (-4.7750 * square + 2.0315 * square @ square) @ move
+        return weight * len(weight) ** 0.5 / weight.norm() - 0.24 * move
+    rate = 0.67 if weight.dim() == 2 else 0.053
+    gradient = gradient + 2e-6 * 8 / rate * weight
+    memory.mul_(0.85).add_(gradient)
+    return weight - rate * (gradient + 0.85 * memory)
 
 
 @pytest.mark.parametrize("package", ["signs", "mnist", "cifar10"])

@@ -15,8 +15,9 @@ class Augmentation:
 
     `mean` and `std` are those of each channel, in 0..255. `flip` mirrors every second image, left to right. `shift` and
     `scale` go up to that fraction of the side, `rotate` up to that many degrees, either way. `crop` enlarges a random
-    part of at least that fraction of the area. `cutout` blanks a square with that fraction of the side. Every draw is
-    of PyTorch's global generator.
+    part of at least that fraction of the area. `cutout` blanks a square with that fraction of the side. What comes in
+    from beyond the edge is the edge, or with `reflect` what lies within, mirrored. Every draw is of PyTorch's global
+    generator.
     """
 
     def __init__(
@@ -29,11 +30,12 @@ class Augmentation:
         scale: float = 0.0,
         cutout: float = 0.0,
         crop: float = 0.0,
+        reflect: bool = False,
     ) -> None:
         self.mean = torch.tensor(mean).view(1, -1, 1, 1)
         self.std = torch.tensor(std).view(1, -1, 1, 1)
         self.flip, self.shift, self.rotate, self.scale, self.cutout = flip, shift, rotate, scale, cutout
-        self.crop = crop
+        self.crop, self.reflect = crop, reflect
 
     def __call__(self, images: Tensor) -> Tensor:
         """uint8 (B, C, H, W) -> float32 (B, C, H, W)."""
@@ -47,18 +49,25 @@ class Augmentation:
         return self.cut(inputs) if self.cutout else inputs
 
     def move(self, images: Tensor) -> Tensor:
-        """Flip and shift by whole pixels: every output pixel is looked up, those beyond the edge at the edge."""
+        """Flip and shift by whole pixels: every output pixel is looked up."""
         count, _, height, width = images.shape
         draws = torch.rand(3, count, 1, device=images.device)
         rows = torch.arange(height, device=images.device) + ((2 * draws[0] - 1) * self.shift * height).round().long()
         columns = torch.arange(width, device=images.device) + ((2 * draws[1] - 1) * self.shift * width).round().long()
         if self.flip:
             columns = torch.where(draws[2] < 0.5, width - 1 - columns, columns)
-        places = rows.clamp_(0, height - 1)[:, :, None] * width + columns.clamp_(0, width - 1)[:, None, :]
+        places = self.within(rows, height)[:, :, None] * width + self.within(columns, width)[:, None, :]
         return images.flatten(2).gather(2, places.view(count, 1, -1).expand(-1, images.shape[1], -1)).view_as(images)
 
+    def within(self, places: Tensor, size: int) -> Tensor:
+        """Rows or columns beyond the edge brought back into the image."""
+        if self.reflect:
+            places = torch.where(places < 0, -1 - places, places)
+            places = torch.where(places >= size, 2 * size - 1 - places, places)
+        return places.clamp_(0, size - 1)
+
     def warp(self, inputs: Tensor) -> Tensor:
-        """Flip, shift, rotate and scale in one resampling; pixels beyond the edge are those at the edge."""
+        """Flip, shift, rotate and scale in one resampling."""
         count, _, height, width = inputs.shape
         draws = 2 * torch.rand(5, count, device=inputs.device) - 1
         angle = torch.deg2rad(draws[0] * self.rotate)
@@ -71,7 +80,8 @@ class Augmentation:
         if self.crop:
             places = self.part(places)
         grid = functional.affine_grid(places, [count, 1, height, width], align_corners=False)
-        return functional.grid_sample(inputs, grid, padding_mode="border", align_corners=False)
+        beyond = "reflection" if self.reflect else "border"
+        return functional.grid_sample(inputs, grid, padding_mode=beyond, align_corners=False)
 
     def part(self, places: Tensor) -> Tensor:
         """Look within a random part of each image only, of 3:4 to 4:3, as torchvision's RandomResizedCrop does."""

@@ -6,26 +6,36 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from engine.data import Augmentation, TensorBatches, find_images, read_image, read_images
+from engine.hyperparameters import Key
 from engine.training import download_errors_explained
 from utils import Params
 
 GREY = [127.5] * 3  # subtracted from the pixels, then what they are divided by: they become numbers from -1 to 1
+SMALLEST = 1.25e-4  # is added to variances, so that what is next to nothing, as the noise is, does not become large
+VAL_EVERY = Key("val_every", int, 10, "every so-manieth train image is val, and not trained on", low=2)
+REFLECT = Key("reflect", bool, False, "what comes in by a shift is what lies within, mirrored")
+WHITENING_IMAGES = Key("whitening_images", int, None, "train images from which to learn how to whiten patches", low=1)
 
 
 def fetch_dataloader(types: Sequence[str], data_dir: str | Path, params: Params) -> dict[str, TensorBatches]:
-    """The batches of the splits `types`: (B, 3, 32, 32) images and (B,) labels; every tenth train image is val."""
+    """The batches of the splits `types`: (B, 3, 32, 32) images and (B,) labels; some of the train images are val."""
     training = not hasattr(params, "classes")  # once learned, they are with the experiment and back on params
-    variations = {"flip": params.flip, "shift": params.shift, "crop": params.crop, "cutout": params.cutout}
+    variations = {name: getattr(params, name) for name in ("flip", "shift", "crop", "cutout")}
+    variations["reflect"] = params.option(REFLECT)
+    val_every, whitening_images = params.option(VAL_EVERY), params.option(WHITENING_IMAGES)
     batches = {}
     for split in types:
         images, labels, params.classes = read(Path(data_dir), "test" if split == "test" else "train")
         if split != "test":
-            held_out = torch.arange(len(images)) % 10 == 0
+            held_out = torch.arange(len(images)) % val_every == 0
             chosen = held_out if split == "val" else ~held_out
             images, labels = images[chosen], labels[chosen]
         varied = training and split == "train"
+        if varied and whitening_images is not None:
+            params.whitening = whitening(images[:: max(1, len(images) // whitening_images)]).tolist()
         kind = AlternatingFlip if varied and params.alternating_flip else TensorBatches
         batches[split] = kind(
             images,
@@ -49,6 +59,17 @@ def read(data_dir: Path, split: str) -> tuple[Tensor, Tensor, list[str]]:
         photographs = CIFAR10(data_dir, train=split == "train", download=True)
     pixels = torch.from_numpy(photographs.data).permute(0, 3, 1, 2).contiguous()
     return pixels, torch.tensor(photographs.targets), photographs.classes
+
+
+def whitening(images: Tensor) -> Tensor:
+    """Filters (12, 12) for patches of 2x2, by which those of the images, uint8 (N, 3, H, W), have variances of 1.
+
+    The eigenvectors of what the numbers of a patch have in common, each over the root of its eigenvalue.
+    """
+    patches = functional.unfold(Augmentation(GREY, GREY)(images), 2)  # (N, 12, (H - 1) * (W - 1))
+    numbers = patches.transpose(0, 1).flatten(1)
+    values, vectors = torch.linalg.eigh(numbers @ numbers.T / numbers.shape[1])
+    return (vectors / (values + SMALLEST).sqrt()).T
 
 
 class AlternatingFlip(TensorBatches):

@@ -1,5 +1,6 @@
 """A batch of raw pixels becomes what the network sees, each image varied at random."""
 
+import numpy as np
 import pytest
 import torch
 
@@ -95,6 +96,29 @@ class TestBothWays:
     def test_what_comes_in_from_outside_is_the_edge(self, others):
         images = torch.full((50, 1, 8, 8), 200, dtype=torch.uint8)
         torch.testing.assert_close(augmented(images, shift=0.5, **others), plain(images))
+
+    def test_what_comes_in_from_outside_is_mirrored_where_that_is_asked_for(self, others):
+        """So that a ramp goes on as steep as it is, but for the one place where it turns round."""
+        images = (10 * torch.arange(16, dtype=torch.uint8)).expand(300, 1, 16, 16)
+        torch.manual_seed(0)
+        shown = Augmentation([0.0], [1.0], shift=0.4, reflect=True, **others)(images)
+        steep = torch.isclose(shown.diff(dim=3).abs(), torch.tensor(10.0), atol=1e-3)
+        assert steep.sum(dim=3).min() >= 13
+        assert torch.isclose(shown[:, 0, 0, 0], torch.tensor(55.0), atol=10).any()  # from far beyond the edge
+        assert (shown.min() >= 0, shown.max() <= 150) == (True, True)
+
+
+@pytest.mark.parametrize("flip", [False, True])
+def test_a_reflected_shift_is_one_that_numpy_pads_and_cuts(flip):
+    """Each image is one of all shifts of NumPy's `pad(mode="symmetric")`, and all of them come up."""
+    image = np.random.default_rng(0).permutation(64).astype(np.uint8).reshape(8, 8)
+    padded = np.pad(image, 2, mode="symmetric")
+    shifts = [padded[row : row + 8, column : column + 8] for row in range(5) for column in range(5)]
+    shifts += [shift[:, ::-1] for shift in shifts] if flip else []
+    images = torch.from_numpy(image).expand(1000, 1, 8, 8)
+    shown = Augmentation([0.0], [1.0], shift=2.499 / 8, reflect=True, flip=flip)(images)[:, 0].numpy()
+    found = [next(number for number, shift in enumerate(shifts) if (shift == one).all()) for one in shown]
+    assert np.bincount(found, minlength=len(shifts)).min() > 0
 
 
 class TestResampling:
