@@ -1053,11 +1053,3 @@ def fetch_dataloader(types, data_dir, params, fetch=fetch_dataloader):
     lines = list(csv.DictReader((folder / "predictions_test.csv").open()))
     assert (len(lines), list(lines[0])) == (60, columns)
     assert not (folder / "metrics_test_best.json").exists()
-
-
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
-def test_the_peak_of_the_memory_of_a_gpu_is_told(points, train):
-    folder = train(points())
-    (row, *_) = map(json.loads, (folder / "metrics.jsonl").read_text().splitlines())
-    assert 0 < row["peak_memory"] < 2**30
-    assert ", peak memory 0.0" in (folder / "train.log").read_text()
