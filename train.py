@@ -153,6 +153,7 @@ def run_experiment(plan: Plan, stop: StopRequest, on_epoch: Hook | None) -> None
     feed = Feed(loaders["train"], params.seed, params.max_train_batches, batches_per_epoch)
     val_batches = SamePass(part_of(loaders["val"], params.max_eval_batches), params.seed, "val")
     state = make_state(task, params, device, len(feed), plan.weights)
+    state.feed = feed  # a loader with a state of its own has it in the checkpoint
     state.learned |= training.split_fingerprints(loaders)
     state.sketches = training.split_sketches(loaders)
     if plan.goes_on:

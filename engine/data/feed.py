@@ -2,6 +2,7 @@
 
 An epoch is a pass over the data, or a stretch of an endless walk through it, pass after pass. What is drawn at random,
 the order of a pass and whatever a batch needs, follows from (seed, pass, batch); so no state of any generator is kept.
+Only a loader with a state of its own goes on from that.
 """
 
 import itertools
@@ -11,8 +12,9 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from engine.data.part import count_in, count_of, length_of
-from engine.data.passes import Batch, Pass, PlannedPasses, ReplayedPasses, TensorPasses, passes_over
+from engine.data.passes import Batch, Pass, PlannedPasses, ReplayedPasses, StatefulPasses, TensorPasses, passes_over
 from engine.errors import UserError
+from engine.hyperparameters import Values
 from engine.seeds import derive
 
 MANY = 10_000  # batches of a stream, after which one may ask for its end
@@ -48,6 +50,7 @@ class Feed:
         has_length = length_of(loader) is not None
         self._length_said_by = "len() of the training batches" if has_length else '"max_train_batches"'
         self._told = False
+        self._pass_number = 0  # of the latest one
         self._next_pass = 0
         self._walk: Iterator[Batch] = iter(())
         self._position = -1  # of the walk, in batches since the very first
@@ -55,6 +58,19 @@ class Feed:
     def __len__(self) -> int:
         """How many batches an epoch has; of passes, how many are promised."""
         return self.batches_per_epoch or self.batches_per_pass or 0
+
+    def state_dict(self) -> Values:
+        """Where a loader that keeps a state is, after the latest batch; of any other there is nothing to be kept."""
+        if not isinstance(self._passes, StatefulPasses):
+            return {}
+        return {"pass": self._pass_number, "position": self._position, **self._passes.state_dict()}
+
+    def load_state_dict(self, state: Values) -> None:
+        """Go on from there, when the epoch is asked for in which that was."""
+        if state and isinstance(self._passes, StatefulPasses):
+            self._passes.load_state_dict(state)
+            self._pass_number, self._position = state["pass"], state["position"]
+            self._walk = self._walk_through(state["pass"], state["batches"])
 
     def epoch(self, epoch: int, start: int = 0) -> Iterator[Any]:
         """The batches of one epoch (counted from 0), from batch `start` on."""
@@ -111,6 +127,7 @@ class Feed:
 
     def _pass(self, number: int, start: int) -> Iterator[Batch]:
         """The batches of a pass from `start` on: all that the loader gives."""
+        self._pass_number = number
         given, promised = start, self.batches_per_pass or 0
         left = None if self.max_batches is None else self.max_batches - start
         batches = itertools.islice(self._passes.run(self._this(number), start), left)
@@ -134,6 +151,7 @@ class Feed:
     def _is_believed(self) -> bool:
         """Whether where to go on follows from a length that the loader only says."""
         replayed = isinstance(self._passes, ReplayedPasses) and not self._passes.follows_on
+        replayed = replayed and not isinstance(self._passes, StatefulPasses)
         return replayed and self.batches_per_epoch is not None and self.batches_per_pass is not None
 
     def _tell(self, what: str) -> None:

@@ -1,7 +1,7 @@
 """Passes over the loaders that tasks hand over, each under its seed and from any batch on.
 
 What a loader yields is what comes out. The batches of a map-style `DataLoader` can be planned, so that a pass may begin
-at any of them; those of another loader are gone through from the first one on.
+at any of them; one that tells its state is put back by it; those of another loader are gone through from the first on.
 """
 
 import itertools
@@ -16,6 +16,8 @@ from torch.utils.data import DataLoader, IterableDataset, Sampler
 from engine.data.batches import TensorBatches
 from engine.data.seeded import Asked, SeededItems, chain
 from engine.data.workers import Digest, led, start_method_of, started
+from engine.errors import UserError
+from engine.hyperparameters import Values
 from engine.nested import tensors_in
 from engine.randomness import seed_everything, seed_generators
 from engine.seeds import derive
@@ -160,18 +162,21 @@ class ReplayedPasses:
             logging.info(f"Going through {start} batches of a {type(self.loader).__name__} again, to go on after them")
         begin_pass(self.loader, this)
         before = plain_attributes(parts_of(self.loader))
-        batches, first = started(self.loader), None
-        for index in itertools.count():
+        yield from itertools.islice(self._taken(started(self.loader), this, 0), start, None)
+        self._told_memory = self._told_memory or told_of_memory(before, plain_attributes(parts_of(self.loader)))
+
+    def _taken(self, batches: Iterator[Any], this: Pass, first: int) -> Iterator[Batch]:
+        """What an iterator gives, its first batch being number `first` of the pass, each under its seed."""
+        latest = None
+        for index in itertools.count(first):
             seed_everything(derive(this.seed, index))
             try:
                 batch = next(batches)
             except StopIteration:
-                self._told_memory = self._told_memory or told_of_memory(before, plain_attributes(parts_of(self.loader)))
                 return
             if self.workers > 1 and index < 2 and not self._told:
-                first = self._told_of_copies(first, batch)
-            if index >= start:
-                yield batch, None
+                latest = self._told_of_copies(latest, batch)
+            yield batch, None
 
     def _told_of_copies(self, first: Any, batch: Any) -> Any:
         """Warn if the first batches, of one worker each, are the same. Returns the batch."""
@@ -185,13 +190,91 @@ class ReplayedPasses:
         return batch
 
 
+class StatefulPasses(ReplayedPasses):
+    """Passes over a loader that says where it is by `state_dict`, and is put back there by `load_state_dict`.
+
+    After a restart it gets its state once, between two passes as well, so that it has back what it remembers of them.
+    """
+
+    def __init__(self, loader: Any) -> None:
+        super().__init__(loader)
+        self.follows_on, self._told_memory = False, True  # for nothing is forgotten
+        self._done = 0  # batches of the latest pass
+        self._is_over = False  # it has given all it had
+        self._kept: Values | None = None  # the state to be put back to
+
+    def state_dict(self) -> Values:
+        """Where the loader is after the batch that was taken last."""
+        if self._kept is not None:
+            return self._kept
+        state = self.loader.state_dict()
+        return {"batches": self._done, "is_over": self._is_over, "workers": self.workers, "loader": state}
+
+    def load_state_dict(self, state: Values) -> None:
+        """Have the next pass that is run go on from there, or follow on it."""
+        self._kept = state
+
+    def run(self, this: Pass, start: int = 0) -> Iterator[Batch]:
+        """The batches of a pass from `start` on: where the loader was, or the first one."""
+        kept = self._kept
+        if start and kept is not None and kept["is_over"]:
+            return  # nothing was left of it; the state is for the pass that follows
+        if kept is not None and start == 0 and not kept["is_over"]:
+            name, kept = type(self.loader).__name__, None
+            logging.warning(f"Each pass of a {name} is cut off: what it remembers of those before begins anew")
+        self._kept, self._is_over = None, False
+        batches = super().run(this, start) if kept is None else self._gone_on(this, start, kept)
+        for self._done, batch in enumerate(batches, start + 1):
+            yield batch
+        self._is_over = True
+
+    def _gone_on(self, this: Pass, start: int, kept: Values) -> Iterator[Batch]:
+        """The batches of a pass, where the loader is to be as it was when `kept` was its state."""
+        name = type(self.loader).__name__
+        if kept["workers"] != self.workers:
+            raise UserError(
+                f"a {name} with {self.workers} workers cannot go on from the state of one with {kept['workers']}; set "
+                '"num_workers" back'
+            )
+        begin_pass(self.loader, this)
+        try:
+            self._put_back(kept["loader"], this, start)
+            batches = self._taken(started(self.loader), this, start)
+        except (ValueError, KeyError, TypeError, RuntimeError, AssertionError) as error:
+            reason = f"{type(error).__name__}: {error}".partition("\n")[0]
+            raise UserError(
+                f"the {name} does not take back the state that it gave to the checkpoint ({reason}); has the task's "
+                "code changed? --fresh starts over"
+            ) from error
+        logging.info(f"Put the {name} back to where it was, {start} batches into a pass")
+        if self.workers:
+            logging.warning(f"What its {self.workers} workers draw at random is as before only if its state holds it")
+        for first in batches:
+            return itertools.chain([first], batches)
+        return iter(()) if start else super().run(this)  # some are still at the end of the pass before
+
+    def _put_back(self, state: Any, this: Pass, start: int) -> None:
+        """Give the loader its state; between two passes the one that comes is begun upon that, with its own seeds."""
+        self.loader.load_state_dict(state)
+        if start == 0:
+            if _is_torchdatas(self.loader) and not getattr(self.loader, "persistent_workers", False):
+                started(self.loader)  # only then it takes its state
+            begin_pass(self.loader, this)
+
+
 def passes_over(loader: Any) -> TensorPasses | PlannedPasses | ReplayedPasses:
     """Passes over a loader, planned where that is sure to give what the loader itself would."""
     if isinstance(loader, TensorBatches):
         return TensorPasses(loader)
-    if isinstance(loader, DataLoader) and not isinstance(loader.dataset, IterableDataset) and _iterates_plainly(loader):
-        return PlannedPasses(loader)
-    return ReplayedPasses(loader)
+    has_state = _has_state(loader)
+    if isinstance(loader, DataLoader) and _iterates_plainly(loader):
+        is_stream = isinstance(loader.dataset, IterableDataset)
+        if has_state:  # that of its parts; where they have none, torchdata goes through them again, under other seeds
+            parts = [*parts_of(loader)[1:], *([iter(loader.dataset)] if is_stream else [])]
+            has_state = any(_has_state(part) for part in parts)
+        if not has_state and not is_stream:
+            return PlannedPasses(loader)
+    return StatefulPasses(loader) if has_state else ReplayedPasses(loader)
 
 
 def begin_pass(loader: Any, this: Pass) -> None:
@@ -234,9 +317,19 @@ def told_of_memory(before: dict[str, Any], after: dict[str, Any]) -> bool:
     return bool(changed)
 
 
+def _has_state(part: Any) -> bool:
+    """Whether a loader or a part of it says where it is, and can be put back there."""
+    return all(callable(getattr(part, name, None)) for name in ("state_dict", "load_state_dict"))
+
+
+def _is_torchdatas(loader: Any) -> bool:
+    return any(kind.__module__.startswith("torchdata.") for kind in type(loader).__mro__)
+
+
 def _iterates_plainly(loader: DataLoader[Any]) -> bool:
     """Whether a `DataLoader` iterates as PyTorch's own does: nothing but how it is made is of its class's making."""
-    own = {name for kind in type(loader).__mro__ if kind not in DataLoader.__mro__ for name in vars(kind)}
+    kinds = (kind for kind in type(loader).__mro__ if kind not in DataLoader.__mro__)
+    own = {name for kind in kinds if not kind.__module__.startswith("torchdata.") for name in vars(kind)}
     ways = {name for name, value in vars(DataLoader).items() if callable(value) or isinstance(value, property)}
     return not (own | set(vars(loader))) & ({name for name in ways if not name.startswith("__")} | {"__iter__"})
 

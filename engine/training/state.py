@@ -9,6 +9,7 @@ from typing import Any
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from engine.data import Feed
 from engine.errors import UserError
 from engine.experiment import merit
 from engine.training.averaging import Average
@@ -41,6 +42,7 @@ class State:
     training_seconds: float = 0.0  # of the epoch under way
     learned: dict[str, Any] = field(default_factory=dict)  # what the task learned from the training data
     sketches: dict[str, Tensor] = field(default_factory=dict)  # some examples of each split, to know them again
+    feed: Feed | None = None  # where the training loader is, if it keeps a state
 
     def __post_init__(self) -> None:
         self.learning_rate = float(self.optimizer.param_groups[0]["lr"])  # a tensor, where the task made it one
