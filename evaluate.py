@@ -123,8 +123,7 @@ def evaluate(
 def evaluate_experiment(plan: Evaluation) -> dict[str, float]:
     """Evaluate a checkpoint on a split, and leave metrics, predictions and report in the experiment's folder."""
     experiment, params = plan.experiment, plan.params
-    checkpoint = training.read_checkpoint(plan.checkpoint)
-    params.learn(checkpoint.get("learned", {}))
+    checkpoint = training.read_own_checkpoint(plan)
     params.provide(is_other_data=plan.is_on_other_data)
     device = training.device_for(params)
     logging.info(f"Evaluating {plan.checkpoint} on {plan.split}, on {device}")

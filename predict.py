@@ -109,7 +109,7 @@ def main(arguments: Sequence[str] | None = None) -> Columns:
 def carry_out(request: Request) -> Columns:
     """Predict what was asked for, show or write the table, and say what could not be read; or export the network."""
     logging.disable(logging.INFO)
-    model, task, device = training.load_trained(request.plan.params, request.plan.checkpoint)
+    model, task, device = training.load_trained(request.plan)
     logging.disable(logging.NOTSET)
     if request.export:
         export(model, task, request, Path(request.export))

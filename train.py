@@ -158,6 +158,7 @@ def run_experiment(plan: Plan, stop: StopRequest, on_epoch: Hook | None) -> None
     state.sketches = training.split_sketches(loaders)
     if plan.goes_on:
         path, checkpoint = training.last_checkpoint(experiment.folder)
+        experiment.check_own(path, checkpoint.get("run"))
         training.check_examples(checkpoint["learned"], loaders)
         state.restore(checkpoint, path)
         experiment.cut_history(state.epoch)

@@ -87,7 +87,7 @@ def load_experiment(model_dir: str | Path, restore_file: str = "best") -> tuple[
     """
     plan = plan_evaluation(model_dir, restore_file=restore_file)
     with settings_kept():
-        model, _, _ = training.load_trained(plan.params, plan.checkpoint)
+        model, _, _ = training.load_trained(plan)
     return model, plan.params
 
 

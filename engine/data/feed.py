@@ -179,15 +179,24 @@ class SamePass:
         self._passes = passes_over(loader)
         order_seed = derive(seed, split)  # what is made on the fly differs from what was trained on
         self._this = Pass(0, order_seed, derive(order_seed, 0, 1))
+        self._begun: Iterator[Batch] | None = None
+        if isinstance(self._passes, ReplayedPasses) and self._passes.workers == 0:
+            self._begun = self._begin()  # its len() may not hold: told now, not after an epoch of training
 
     def __iter__(self) -> Iterator[Any]:
-        given = 0
-        for given, (batch, examples) in enumerate(self._passes.run(self._this), start=1):
+        batches, self._begun = self._begun or self._begin(), None
+        for given, (batch, examples) in enumerate(batches, start=1):
             self.examples = examples
             self._look_for_an_end(given)
             yield batch
-        if given == 0:
-            raise UserError(f"the {self.split} split gave no batch; can it be iterated only once?")
+
+    def _begin(self) -> Iterator[Batch]:
+        """A pass whose first batch has been taken already. Raises `UserError` if there is none."""
+        batches = self._passes.run(self._this)
+        try:
+            return itertools.chain([next(batches)], batches)
+        except StopIteration:
+            raise UserError(f"the {self.split} split gave no batch; can it be iterated only once?") from None
 
     @property
     def indices(self) -> Any:

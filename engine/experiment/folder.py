@@ -103,6 +103,18 @@ class Experiment:
         """Whether there are any, a best one alone among them: what a run would write over."""
         return any(self.file(name).is_file() for name in (BEST, *CHECKPOINTS))
 
+    def check_own(self, checkpoint: Path, run: str | None) -> None:
+        """Raise `UserError` for a checkpoint in the folder that another `run` has written: it was copied over ours.
+
+        Those of runs before there were such names have none, and are taken as they are.
+        """
+        own = self.latest_record().get("run")
+        if checkpoint.absolute().parent == self.folder.absolute() and None not in (own, run) and run != own:
+            raise UserError(
+                f"{checkpoint}: is of another run than this folder's, copied over its own; to score that run, name its "
+                "checkpoint where it was written with --restore_file, or its folder with --model_dir"
+            )
+
     def warn_of_changes(self, record: Values) -> None:
         """Warn, where a run goes on, of code that was edited and of a machine on which the last bits may differ."""
         first = self.run()

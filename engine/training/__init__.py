@@ -35,7 +35,7 @@ from engine.training.splits import check_examples, check_newness, split_fingerpr
 from engine.training.state import State
 from engine.training.task import Task, fetch_batches, import_anew, learned_values, load_task
 from engine.training.tracking import TerminalLog, progress_bar, release_log, set_logger
-from engine.training.trained import load_trained
+from engine.training.trained import load_trained, read_own_checkpoint
 
 __all__ = [
     "Columns",
@@ -83,6 +83,7 @@ __all__ = [
     "progress_bar",
     "read_checkpoint",
     "read_inputs",
+    "read_own_checkpoint",
     "release_log",
     "sampling",
     "set_logger",

@@ -227,6 +227,7 @@ class Watch:
             typed = self.params.effective()[key]
             logging.warning(f'params.json says "{key}": {typed}, and the task set it to {value}, which is what counts')
         record = {
+            "run": self.state.run,
             "given": self.plan.given,
             "params": self.params.effective(),
             "overruled": in_json(overruled),

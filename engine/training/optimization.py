@@ -3,7 +3,9 @@
 import inspect
 import itertools
 import math
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
+from operator import methodcaller
 from typing import Any
 
 import torch
@@ -12,6 +14,7 @@ from torch.optim import LBFGS, Optimizer
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler, ReduceLROnPlateau
 
 from engine.errors import UserError, did_you_mean, form_of
+from engine.nested import map_tensors
 from engine.training.metrics import Losses
 
 NO_LBFGS = (
@@ -150,6 +153,39 @@ def _is_fusible(parameter: Tensor) -> bool:
 def _strides(tensor: Tensor) -> list[int]:
     """The strides that matter: those of dimensions with more than one entry."""
     return [stride for stride, size in zip(tensor.stride(), tensor.shape, strict=True) if size > 1]
+
+
+def load_optimizer(optimizer: Optimizer, saved: dict[str, Any]) -> None:
+    """Give an optimizer its state back, each value as it was.
+
+    PyTorch's own way makes all numbers of the parameter's type, counts and finer ones too; it fails at arrays, and
+    garbles texts. What the optimizer's class or a hook does instead is left to them.
+    """
+    if _loads_by_itself(optimizer):
+        optimizer.load_state_dict(saved)
+        return
+    optimizer.load_state_dict({**saved, "state": {}})
+    owners = {
+        key: (parameter, bool(group.get("fused") or group.get("capturable")))
+        for before, group in zip(saved["param_groups"], optimizer.param_groups, strict=True)
+        for key, parameter in zip(before["params"], group["params"], strict=True)
+    }
+    state: dict[Any, Any] = defaultdict(dict)
+    for key, kept in saved["state"].items():
+        parameter, counts_on_device = owners.get(key, (None, False))
+        if parameter is None:
+            state[key] = kept  # of no parameter, but of all
+            continue
+        state[parameter] = map_tensors(methodcaller("to", parameter.device), kept)
+        if "step" in kept and not counts_on_device:
+            state[parameter]["step"] = kept["step"]
+    optimizer.__setstate__({"state": state, "param_groups": optimizer.param_groups})
+
+
+def _loads_by_itself(optimizer: Optimizer) -> bool:
+    if type(optimizer).load_state_dict is not Optimizer.load_state_dict:
+        return True
+    return bool(optimizer._optimizer_load_state_dict_pre_hooks or optimizer._optimizer_load_state_dict_post_hooks)
 
 
 def set_training_mode(model: nn.Module) -> None:

@@ -1,7 +1,10 @@
 """Everything that training changes, in one object: a checkpoint is exactly its fields."""
 
+import functools
 import logging
 import math
+import uuid
+from collections.abc import Callable
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -16,7 +19,7 @@ from engine.training.averaging import Average
 from engine.training.checkpoint import Checkpoint, load_weights
 from engine.training.loss_scale import LossScale
 from engine.training.metrics import Scores
-from engine.training.optimization import Schedule
+from engine.training.optimization import Schedule, load_optimizer
 
 COURSE_NAMES = {"model": "state_dict", "optimizer": "optim_dict"}
 
@@ -43,6 +46,7 @@ class State:
     learned: dict[str, Any] = field(default_factory=dict)  # what the task learned from the training data
     sketches: dict[str, Tensor] = field(default_factory=dict)  # some examples of each split, to know them again
     feed: Feed | None = None  # where the training loader is, if it keeps a state
+    run: str = field(default_factory=lambda: uuid.uuid4().hex)  # whose checkpoint it is, as run.json says
 
     def __post_init__(self) -> None:
         self.learning_rate = float(self.optimizer.param_groups[0]["lr"])  # a tensor, where the task made it one
@@ -111,17 +115,19 @@ class State:
                 logging.warning(f"{source}, of another version of train.py, has no {name}: it begins anew")
                 continue
             value, saved = getattr(self, f.name), content[name]
-            if hasattr(value, "load_state_dict"):
+            if isinstance(value, Optimizer):
+                _load(functools.partial(load_optimizer, value), saved, f"{source}: {f.name}")
+            elif hasattr(value, "load_state_dict"):
                 if f.name != "model":
-                    _load(value, saved, f"{source}: {f.name}")
+                    _load(value.load_state_dict, saved, f"{source}: {f.name}")
             else:
                 setattr(self, f.name, saved)
 
 
-def _load(part: Any, saved: Any, place: str) -> None:
+def _load(load: Callable[[Any], Any], saved: Any, place: str) -> None:
     """Give a part of the state back what a checkpoint kept of it."""
     try:
-        part.load_state_dict(saved)
+        load(saved)
     except (ValueError, KeyError, TypeError, RuntimeError) as error:
         reason = str(error).partition("\n")[0]
         raise UserError(

@@ -1,24 +1,29 @@
 """A trained network put together again from its experiment's folder."""
 
-from pathlib import Path
-
 from torch import nn
 
-from engine.hyperparameters import Params
-from engine.training.checkpoint import load_weights, read_checkpoint
+from engine.experiment import Evaluation
+from engine.training.checkpoint import Checkpoint, load_weights, read_checkpoint
 from engine.training.device import Device, device_for
 from engine.training.task import Task, load_task
 
 
-def load_trained(params: Params, path: Path) -> tuple[nn.Module, Task, Device]:
-    """The network with the weights of a checkpoint, ready to predict, its task and its device.
+def read_own_checkpoint(plan: Evaluation) -> Checkpoint:
+    """What a planned checkpoint holds, with what the task learned set on the params.
 
-    What the task learned from its data is set on `params`.
+    Raises `UserError` for one that lies in the experiment's folder and is of another run.
     """
-    checkpoint = read_checkpoint(path)
-    params.learn(checkpoint.get("learned", {}))
-    device = device_for(params)
-    task = load_task(params.task, params)
-    model = device.place(task.Net(params))
-    load_weights(model, checkpoint["state_dict"], path)
+    checkpoint = read_checkpoint(plan.checkpoint)
+    plan.experiment.check_own(plan.checkpoint, checkpoint.get("run"))
+    plan.params.learn(checkpoint.get("learned", {}))
+    return checkpoint
+
+
+def load_trained(plan: Evaluation) -> tuple[nn.Module, Task, Device]:
+    """The network with the weights of the planned checkpoint, ready to predict, its task and its device."""
+    checkpoint = read_own_checkpoint(plan)
+    device = device_for(plan.params)
+    task = load_task(plan.params.task, plan.params)
+    model = device.place(task.Net(plan.params))
+    load_weights(model, checkpoint["state_dict"], plan.checkpoint)
     return model.eval(), task, device

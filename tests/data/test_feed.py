@@ -438,14 +438,40 @@ def test_a_loader_without_a_batch_is_refused():
         Feed(DataLoader(Noisy(), batch_size=COUNT + 1, drop_last=True), 230)
 
 
-@pytest.mark.parametrize("workers", [0, 2])
-def test_a_split_that_turns_out_to_hold_no_batch_is_refused_where_it_is_scored(workers):
-    class Nothing(IterableDataset):
-        def __iter__(self):
-            return iter(())
+class Nothing(IterableDataset):
+    def __iter__(self):
+        return iter(())
 
-    with pytest.raises(UserError, match="the test split gave no batch"):
-        list(SamePass(DataLoader(Nothing(), 4, num_workers=workers), 230, "test"))
+
+def test_a_stream_that_holds_no_batch_is_refused_before_anything_is_trained():
+    with pytest.raises(UserError, match="the val split gave no batch"):
+        SamePass(DataLoader(Nothing(), 4), 230, "val")
+    batches = SamePass(DataLoader(Nothing(), 4, num_workers=2), 230, "val")  # whose workers start when they are needed
+    with pytest.raises(UserError, match="the val split gave no batch"):
+        list(batches)
+
+
+def test_the_first_pass_over_a_stream_is_the_one_whose_first_batch_was_looked_at():
+    class Drawing(IterableDataset):
+        """Items drawn from the global generators and one of its own; counts how often it is begun."""
+
+        def __init__(self):
+            self.generator, self._begun = torch.Generator(), 0
+
+        def __iter__(self):
+            self._begun += 1
+            for _ in range(10):
+                yield torch.rand(()) + torch.rand((), generator=self.generator) + np.random.rand()
+
+    stream = Drawing()
+    batches = SamePass(DataLoader(stream, 4), 230, "val")
+    assert stream._begun == 1
+    torch.rand(100)  # training goes on in between
+    passes = [list(batches) for _ in range(3)]
+    assert stream._begun == 3
+    assert same(passes[0], passes[1])
+    assert same(passes[0], passes[2])
+    assert len(passes[0]) == 3
 
 
 def test_the_loader_itself_is_left_as_it_was():

@@ -814,8 +814,10 @@ def test_the_scores_of_another_network_never_stand_for_this_ones(trained, points
     folder, other = trained(tmp_path / "run"), train(points("other", num_epochs=1, seed=3))
     assert script("evaluate", "--model_dir", folder).status == 0
     own = contents(folder)
+    torch.save(
+        {**checkpoint(other), "run": checkpoint(folder)["run"]}, folder / "last.pth.tar"
+    )  # as if it had got worse
     for name, start in (("other_best", "../other/best.pth.tar"), ("last", "last")):
-        (folder / "last.pth.tar").write_bytes((other / "last.pth.tar").read_bytes())
         done = script("evaluate", "--model_dir", folder, "--restore_file", start)
         assert done.status == 0, done.stderr
         assert {f"metrics_test_{name}.json", f"predictions_test_{name}.csv"} <= contents(folder).keys()

@@ -46,5 +46,5 @@ def same_results(one: Path, other: Path) -> bool:
     pairs = [(checkpoint(one, name), checkpoint(other, name)) for name in ("best", "last")]
     for pair in pairs:
         for content in pair:
-            del content["seconds"], content["training_seconds"]
+            del content["seconds"], content["training_seconds"], content["run"]
     return all(same(*pair) for pair in pairs) and history(one) == history(other)

@@ -156,3 +156,79 @@ def test_groups_that_an_optimizer_was_given_on_the_way_come_back(tmp_path):
     assert [group["lr"] for group in later.optimizer.param_groups] == [0.1, 0.01]
     for one, other in zip(whole.model.parameters(), later.model.parameters(), strict=True):
         assert torch.equal(one, other)
+
+
+class Odd(torch.optim.SGD):
+    """Plain SGD that keeps whatever comes to mind, and scales its steps by all of it."""
+
+    def step(self, closure=None):
+        super().step(closure)
+        for parameter in (p for group in self.param_groups for p in group["params"]):
+            kept = self.state[parameter]
+            if "array" not in kept:
+                kept |= {
+                    "array": np.ones(3),
+                    "text": "steps: 0",
+                    "count": torch.tensor(2**24),
+                    "pair": (1, [np.zeros(1)]),
+                }
+                kept |= {"fine": torch.tensor(1.0, dtype=torch.float64), "step": torch.tensor(0.0), "mask": None}
+            kept["array"] = kept["array"] * 1.1
+            kept["count"] += 1  # a number that float32 has not
+            kept["fine"] = kept["fine"] / 3 + 1e-9
+            kept["step"] += 1
+            kept["mask"] = parameter.detach() > 0
+            kept["text"] = f"steps: {int(kept['text'].split()[-1]) + 1}"
+            kept["pair"][1][0] += 0.5
+            assert isinstance(kept["pair"], tuple)
+            with torch.no_grad():
+                parameter.mul_(1 + 1e-3 * (kept["array"].sum() + kept["fine"].item() + kept["count"].item() % 7))
+        self.state["of all"] = {"seen": np.int64(self.state.get("of all", {"seen": 0})["seen"] + 1)}
+
+
+def test_an_optimizer_has_its_state_back_whatever_is_in_it(tmp_path):
+    def begun():
+        torch.manual_seed(1)
+        model = nn.Linear(2, 3)
+        return State(model, Odd(model.parameters(), lr=0.01, momentum=0.9), Schedule(), None, Scores({}))
+
+    def take_steps(state, count):
+        for _ in range(count):
+            state.optimizer.zero_grad()
+            state.model(torch.ones(5, 2)).square().mean().backward()
+            state.optimizer.step()
+
+    def kept_by(state):
+        return [state.optimizer.state[parameter] for parameter in state.model.parameters()]
+
+    whole, later = begun(), begun()
+    take_steps(whole, 3)
+    write_checkpoint(whole.checkpoint(), False, tmp_path)
+    later.restore(read_checkpoint(tmp_path / "last.pth.tar"), tmp_path)
+    for state in (whole, later):
+        take_steps(state, 3)
+    assert torch.equal(whole.model.weight, later.model.weight)
+    assert later.optimizer.state["of all"] == whole.optimizer.state["of all"] == {"seen": 6}
+    for one, other in zip(kept_by(whole), kept_by(later), strict=True):
+        assert all(equal(one[name], other[name]) for name in one | other)
+
+
+def test_an_optimizer_with_a_way_of_its_own_to_load_is_left_to_it(tmp_path):
+    class Own(torch.optim.SGD):
+        def load_state_dict(self, state):
+            super().load_state_dict({**state, "state": {}})
+            self.loaded = state["state"]
+
+    model = nn.Linear(2, 3)
+    state = State(model, Own(model.parameters(), lr=0.1, momentum=0.9), Schedule(), None, Scores({}))
+    model(torch.ones(1, 2)).sum().backward()
+    state.optimizer.step()
+    content = state.checkpoint()
+    state.restore(content, tmp_path)
+    assert same(state.optimizer.loaded, content["optim_dict"]["state"])
+
+    hooked = State(model, torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9), Schedule(), None, Scores({}))
+    seen = []
+    hooked.optimizer.register_load_state_dict_pre_hook(lambda optimizer, state: seen.append(state["state"]))
+    hooked.restore(content, tmp_path)
+    assert same(seen, [content["optim_dict"]["state"]])

@@ -18,7 +18,7 @@ from torch.utils.data import (
 
 from engine.data import SamePass
 from engine.hyperparameters import load_params
-from engine.training import Predictions
+from engine.training import MacroF1, Predictions
 
 COUNT = 10
 
@@ -211,6 +211,23 @@ class TestReport:
         assert rows[-1]["support"] == "5"
         assert "test: 1 of 6 have no label" in caplog.text
         assert (tmp_path / "confusion_test.png").is_file()
+
+    def test_the_f1_of_the_table_is_the_one_of_the_log(self, tmp_path, caplog):
+        """Of classes that never occur, that are only labels or only guesses, and of labels that are ignored."""
+        labels = torch.tensor([0, 0, 1, 1, 2, 2, 2, -100, 4, -100])
+        guesses = torch.tensor([0, 1, 1, 3, 2, 2, 0, 5, 4, 0])
+        logged = MacroF1(7)
+        for part in (slice(0, 4), slice(4, 10)):
+            logged.update(torch.eye(7)[guesses[part]], labels[part])
+        columns = {
+            "label": ["" if label < 0 else str(label) for label in labels.tolist()],
+            "prediction": [str(guess) for guess in guesses.tolist()],
+        }
+        self.report(columns, tmp_path, [str(number) for number in range(7)], caplog)
+        rows = list(csv.DictReader((tmp_path / "classes_test.csv").open()))
+        by_hand = {"0": 2 / 4, "1": 2 / 4, "2": 4 / 5, "3": 0, "4": 1}
+        assert {row["class"]: float(row["F1"]) for row in rows[:-1]} == pytest.approx(by_hand)
+        assert float(rows[-1]["F1"]) == pytest.approx(logged.compute()) == pytest.approx(sum(by_hand.values()) / 5)
 
     @pytest.mark.parametrize(
         "columns",

@@ -3,6 +3,7 @@
 import itertools
 import json
 import re
+import shutil
 
 import pytest
 import torch
@@ -14,6 +15,7 @@ from engine.errors import UserError
 from engine.training import import_anew
 from engine.training.unsaved import Unsaved
 from tests.support.folders import checkpoint, contents, history, read
+from utils import load_experiment
 
 names = (f"told_{number}" for number in itertools.count())
 
@@ -235,6 +237,23 @@ def configure_optimizer(model, params):
     assert read(folder, "metrics_val_best.json") == read(folder, "metrics_val_best_weights.json")
 
 
+# What the loader gives
+
+
+def test_a_validation_stream_that_gives_nothing_is_told_before_anything_is_trained(run, tmp_path):
+    loader = """import torch
+from torch.utils.data import DataLoader, IterableDataset
+class Nothing(IterableDataset):
+    def __iter__(self):
+        return iter(())
+plain = fetch_dataloader
+def fetch_dataloader(types, data_dir, params):
+    return {**plain(types, data_dir, params), "val": DataLoader(Nothing(), 4)}
+"""
+    folder = refused(run, tmp_path, "the val split gave no batch", data_loader=loader)
+    assert set(contents(folder)) == {"params.json"}
+
+
 # What the loader learns
 
 
@@ -350,6 +369,52 @@ def test_a_function_of_other_arguments_or_results_is_one_line(run, tmp_path, cod
 def test_a_network_may_be_made_by_a_function_and_metrics_by_one_of_params(run):
     net = f"{IMPORTS}Net = lambda params, width=4: nn.Linear(2, 3)\nmetrics = lambda params: {{'right': accuracy}}"
     assert "val_right" in history(run(net=net)[0])[0]
+
+
+# Whose checkpoint it is
+
+
+def test_a_checkpoint_copied_from_another_run_is_not_taken_for_this_one_s(run):
+    ours, theirs = run()[0], run(seed=5)[0]
+    own = (ours / "best.pth.tar").read_bytes()
+    for name in ("best.pth.tar", "last.pth.tar"):
+        shutil.copy(theirs / name, ours)
+    of_another = r"best.pth.tar: is of another run than this folder's"
+    for use in (lambda: evaluate.main(["--model_dir", str(ours)]), lambda: load_experiment(ours)):
+        with pytest.raises(UserError, match=of_another):
+            use()
+    with pytest.raises(UserError, match=of_another):
+        evaluate.main(["--model_dir", str(ours), "--restore_file", str(ours / "best.pth.tar")])
+    assert not list(ours.glob("metrics_test*"))
+    status = read(ours, "status.json")
+    (ours / "status.json").write_text(json.dumps({**status, "state": "interrupted"}))
+    with pytest.raises(UserError, match=r"last.pth.tar: is of another run than this folder's"):
+        train.main(["--model_dir", str(ours)])
+    evaluate.main(["--model_dir", str(ours), "--restore_file", str(theirs / "best.pth.tar")])
+    (ours / "best.pth.tar").write_bytes(own)
+    evaluate.main(["--model_dir", str(ours)])
+    assert read(ours, "run.json")["run"] == checkpoint(ours, "best")["run"] != read(theirs, "run.json")["run"]
+
+
+def test_a_checkpoint_that_does_not_say_whose_it_is_is_taken_as_it_is(run):
+    folder, _ = run()
+    content = checkpoint(folder, "best")
+    del content["run"]
+    torch.save(content, folder / "best.pth.tar")
+    evaluate.main(["--model_dir", str(folder)])
+
+
+def test_a_run_that_is_moved_or_goes_on_keeps_its_name(run):
+    folder, _ = run(num_epochs=1)
+    name = read(folder, "run.json")["run"]
+    moved = folder.rename(folder.with_name("moved"))
+    (moved / "params.json").write_text(json.dumps({**read(moved, "params.json"), "num_workers": 1}))
+    (moved / "status.json").write_text(json.dumps({**read(moved, "status.json"), "state": "interrupted"}))
+    train.main(["--model_dir", str(moved)])
+    evaluate.main(["--model_dir", str(moved)])
+    assert name == checkpoint(moved)["run"] == checkpoint(moved, "best")["run"]
+    train.main(["--model_dir", str(moved), "--fresh"])
+    assert checkpoint(moved)["run"] != name
 
 
 # Names of scores
