@@ -20,12 +20,13 @@ from engine.experiment.names import (
     RUN,
     SAMPLED,
     SEARCH,
+    STATUS,
     TEST_SCORES,
 )
 from engine.experiment.plan import Evaluation, Plan, farewell, held, plan_evaluation, plan_training
 from engine.experiment.provenance import code_now, package_versions, provenance_of
 from engine.experiment.records import latest_record, read_object, read_rows
-from engine.experiment.revisions import code_difference
+from engine.experiment.revisions import code_difference, code_differences
 from engine.experiment.status import Occupied, alone
 from engine.experiment.stopping import Pruned, Stopped, StopRequest
 
@@ -41,6 +42,7 @@ __all__ = [
     "RUN",
     "SAMPLED",
     "SEARCH",
+    "STATUS",
     "TEST_SCORES",
     "Declarations",
     "Entry",
@@ -55,6 +57,7 @@ __all__ = [
     "as_listed",
     "choose_monitor",
     "code_difference",
+    "code_differences",
     "code_now",
     "describe_data",
     "farewell",

@@ -1,11 +1,12 @@
 """The code that runs were made with, put together again from their records, and the diff between two of them."""
 
 import difflib
+import itertools
 import os
 import re
 import subprocess
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -42,15 +43,30 @@ def code_difference(one: Values, other: Values) -> str:
     Where git does not know both commits, or is not there, it is the diff between what the records themselves hold;
     of files that git ignores there are only fingerprints.
     """
-    revisions = _revision(one), _revision(other)
+    return code_differences([one, other])[0, 1]
+
+
+def code_differences(records: Sequence[Values]) -> dict[tuple[int, int], str]:
+    """The same for each two of some records, by their places."""
+    revisions = [_revision(record) for record in records]
     with tempfile.TemporaryDirectory() as scratch:
         environment = _scratch_environment(scratch)
-        trees = [tree for revision in revisions if (tree := _tree(revision, environment))]
-        words = ["diff", "--no-color", "--no-ext-diff", *trees, "--", "*.py"]
-        found = git(*words, environment=environment) if len(trees) == 2 else None
-    if found:
-        return found.rstrip("\n")
-    return "\n".join([*_changed_files(one, other), *(_changed_lines(*revisions) if found is None else [])])
+        trees = [_tree(revision, environment) for revision in revisions]
+        found = {}
+        for one, other in itertools.combinations(range(len(records)), 2):
+            told = _changed_trees(trees[one], trees[other], environment)
+            lines = _changed_lines(revisions[one], revisions[other]) if told is None else []
+            found[one, other] = told or "\n".join([*_changed_files(records[one], records[other]), *lines])
+    return found
+
+
+def _changed_trees(one: str | None, other: str | None, environment: Mapping[str, str]) -> str | None:
+    """What git says of two trees; None if it does not have both."""
+    if not (one and other):
+        return None
+    words = ["diff", "--no-color", "--no-ext-diff", one, other, "--", "*.py"]
+    told = git(*words, environment=environment)
+    return None if told is None else told.rstrip("\n")
 
 
 def _changed_files(one: Values, other: Values) -> list[str]:

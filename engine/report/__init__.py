@@ -19,7 +19,20 @@ from engine.report.model_card import write_model_card
 __all__ = ["write_model_card", "write_report"]
 
 HERE = Path(__file__).parent
-SCRIPTS = ("table.js", "figures.js", "facts.js")
+SCRIPTS = (  # in this order
+    "elements.js",
+    "rows.js",
+    "grouping.js",
+    "filters.js",
+    "table.js",
+    "figures.js",
+    "curves.js",
+    "studies.js",
+    "sides.js",
+    "facts.js",
+    "address.js",
+    "start.js",
+)
 
 
 def write_report(parent: Path, entries: Sequence[Entry]) -> Path:
@@ -35,6 +48,7 @@ def make_page(parent: Path, entries: Sequence[Entry]) -> str:
     """The whole page; what it may run is told to the browser by hash, and that it may load nothing at all."""
     script = "\n".join(_read(name) for name in SCRIPTS)
     plotly, plotly_hash = packed_plotly()
+    content, details = make_content(parent, entries)
     policy = (
         "default-src 'none'; base-uri 'none'; form-action 'none'; img-src data: blob:; style-src 'unsafe-inline'; "
         f"script-src {_hashed(script)} {plotly_hash}"
@@ -43,7 +57,8 @@ def make_page(parent: Path, entries: Sequence[Entry]) -> str:
         "policy": policy,
         "title": html.escape(page_title(parent)),
         "style": _read("style.css"),
-        "data": packed(as_json(make_content(parent, entries))),
+        "content": packed(as_json(content)),
+        "details": packed(as_json(details)),
         "plotly": plotly,
         "script": script,
     }

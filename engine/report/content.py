@@ -1,71 +1,49 @@
 """All that the report knows of the experiments below a folder, as plain JSON for its page."""
 
-import json
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-from engine.comparison import (
-    Column,
-    Frame,
-    Group,
-    Table,
-    differing,
-    group_entries,
-    make_columns,
-    make_table,
-    short_names,
-    state_counts,
-)
+from engine.comparison import state_counts
 from engine.experiment import Entry
 from engine.hyperparameters import Values
-from engine.report.facts import Facts, add_pictures, described, instant, looks, number, read_facts, sources
-from engine.report.origins import KINDS, letters_of, warnings_about
-from engine.report.search import NO_STUDIES, studies
+from engine.report.curves import epochs_kept, thinned
+from engine.report.facts import Facts, add_pictures, described, instant, looks, sources
+from engine.report.task_table import TaskTable, described_table, read_task_table
+from engine.wording import counted
 
 MOST_PICTURE_BYTES = 12_000_000
-PICKED_FIRST = 3
-LONGEST_NAME = 40  # letters in the table, where names are so long that they hide what tells them apart
 STATES = ["finished", "running", "interrupted", "pruned", "failed", "lost", "not run"]
 
 
-def make_content(parent: Path, entries: Sequence[Entry]) -> Values:
-    """All that the page knows, as plain JSON. Its rows and columns are those of the table, the best first."""
-    table = make_table(group_entries(entries))
-    groups, frame = table.groups, table.frame
-    entries = [entry for group in groups for entry in group.entries]  # numbered from here on as the groups hold them
-    facts = [read_facts(entry) for entry in entries]
-    by_name = sorted(facts, key=lambda one: one.entry.name)
-    extra = {"note": {one.entry.name: one.note for one in facts if one.note}, **letters_of(by_name)}
-    columns = [column for column in _columns(table.columns, frame, groups, extra) if any(column.texts) or not groups]
-    single = [Group([entry]) for entry in entries]
-    alone = {column.name: column for column in _columns(make_columns(single, frame), frame, single, extra)}
-    rows = _rows(groups, columns)
-    own = _rows(single, [alone.get(column.name) for column in columns])
-    params, shared = _params(entries)
-    left_out = _take_pictures([facts[one] for row in rows for one in row["members"]])
-    texts: dict[str, int] = {}
-    told = [_told(*one, frame.decisive, texts) for one in zip(facts, own, params, strict=True)]
-    return {
+def make_content(parent: Path, entries: Sequence[Entry]) -> tuple[Values, Values]:
+    """What the page shows at once, a table per task, and what it unpacks once that is there: curves, pictures, code."""
+    tables = _tables(entries)
+    facts = [one for table in tables for one in table.facts]
+    details = _details(facts)  # first, as a picture that cannot be read is a remark on its experiment
+    described, told = list[Values](), list[Values]()
+    for place, table in enumerate(tables):
+        content, members = described_table(table, start=len(told))
+        described.append(content)
+        told += [{**member, "table": place} for member in members]
+    content = {
         "title": page_title(parent),
-        "summary": _summary(groups),
-        "best": _best(table),
-        "monitor": (frame.decisive or "val loss").removeprefix("val "),
+        "summary": _summary(tables),
         "states": STATES,
-        "columns": [_described(column, table) for column in columns],
-        "groups": rows,
-        "sort_by": next((place for place, column in enumerate(columns) if column.name == frame.decisive), 0),
-        "picked_first": list(range(len(groups)))[:PICKED_FIRST],
-        "pictures_left_out": left_out,
+        "tables": described,
         "entries": told,
-        "shared_params": shared,
-        "texts": list(texts),
-        "warnings": warnings_about(by_name),
-        "studies": studies(groups, facts),
-        "no_studies": NO_STUDIES,
         **_looks(facts),
     }
+    return content, details
+
+
+def _tables(entries: Sequence[Entry]) -> list[TaskTable]:
+    """A table for each task, that of the most experiments first: scores of different tasks do not compare."""
+    by_task: dict[str, list[Entry]] = {}
+    for entry in entries:
+        by_task.setdefault(str(entry.params.get("task")), []).append(entry)
+    ordered = sorted(by_task.items(), key=lambda pair: -len(pair[1])) or [("", [])]
+    return [read_task_table(task, members) for task, members in ordered]
 
 
 def page_title(parent: Path) -> str:
@@ -73,116 +51,47 @@ def page_title(parent: Path) -> str:
     return f"Experiments in {parent.resolve().name}"
 
 
-def _summary(groups: Sequence[Group]) -> str:
+def _summary(tables: Sequence[TaskTable]) -> str:
+    groups = [group for table in tables for group in table.table.groups]
     counts = state_counts(groups)
     states = ", ".join(f"{count} {state or 'of the course'}" for state, count in counts.items())
     number = sum(counts.values())
     together = f" in {len(groups)} rows" if len(groups) < number else ""
-    told = f"{number} experiment{'s' if number != 1 else ''}"
-    return f"{told}{together}{': ' if states else ''}{states}. Written {time.strftime('%Y-%m-%d %H:%M %z')}."
+    tasks = f", of {len(tables)} tasks" if len(tables) > 1 else ""
+    told = f"{counted(number, 'experiment')}{together}{tasks}"
+    return f"{told}{': ' if states else ''}{states}. Written {time.strftime('%Y-%m-%d %H:%M %z')}."
 
 
-def _best(table: Table) -> str:
-    """The best row in one sentence."""
-    column = next((column for column in table.columns if column.name == table.frame.decisive), None)
-    if column is None or not column.texts[0]:
-        return "No experiment has a score yet."
-    best = table.groups[0]
-    if not best.is_settled:
-        return "No experiment is finished yet: none is the best."
-    count = len(best.counted)
-    runs = f" over {count} {table.frame.kind}" if count > 1 else f", with one {table.frame.kind[:-1]}"
-    return f"Best: {column.name} {column.texts[0]}{runs}, by {best.name}"
+# Beyond the tables
 
 
-# The table
-
-
-def _columns(
-    columns: Sequence[Column], frame: Frame, groups: Sequence[Group], extra: Mapping[str, Mapping[str, str]]
-) -> list[Column]:
-    """Those of the table that are to be read, what decides in front; at the end what else is told, by experiment."""
-    told = [column for column in columns if (column.texts or not groups) and column.name != "remark"]
-    first = ["experiment", "state", frame.kind, frame.decisive]
-    told.sort(key=lambda column: [*first, column.name].index(column.name))
-    for name, texts in extra.items():
-        found = [{texts[entry.name] for entry in group.entries if entry.name in texts} for group in groups]
-        cells = [" ".join(sorted(one)) for one in found]
-        told.append(Column(name, cells, cells))
-    return told
-
-
-def _described(column: Column, table: Table) -> Values:
-    """A column as the page wants it."""
-    origin = f"the same letter, the same {column.name}; see the warning above"
-    about = [text for name, text in table.notes if name == column.name]
+def _details(facts: Sequence[Facts]) -> Values:
+    """What else is told of each experiment; a patch that many share is kept once, among the `texts`."""
+    most, longest = epochs_kept([one.curves for one in facts]), max(map(_epochs, facts), default=0)
+    left_out = _take_pictures(facts)
+    texts: dict[str, int] = {}
+    told = [
+        {
+            "history": thinned(one.curves, most),
+            "sampled": one.sampled,
+            "pictures": one.pictures,
+            "facts": described(one),
+            "sources": [(title, texts.setdefault(text, len(texts))) for title, text in sources(one)],
+        }
+        for one in facts
+    ]
     return {
-        "title": column.name,
-        "kind": "score" if column.is_score else column.name if column.name in ("experiment", "state") else "",
-        "better": column.mode,
-        "about": origin if column.name in {kind.name for kind in KINDS} else " ".join(about) or None,
-        "numeric": any(map(_is_number, column.values))
-        and all(value is None or _is_number(value) for value in column.values),
+        "entries": told,
+        "texts": list(texts),
+        "thinned": f"Curves are drawn through some {most} of up to {longest} epochs; their ends, best and worst stay."
+        if longest > most
+        else "",
+        "pictures_left_out": left_out,
     }
 
 
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
-
-
-def _rows(groups: Sequence[Group], columns: Sequence[Column | None]) -> list[Values]:
-    """A row per group: a short name, its cells, in which columns it is the best, and its members, by number."""
-    rows, start = [], 0
-    short = short_names([group.name for group in groups], LONGEST_NAME)
-    for place, group in enumerate(groups):
-        rows.append(
-            {
-                "name": short[place],
-                "cells": [_cell(column, place) for column in columns],
-                "best": [number for number, column in enumerate(columns) if column and place in column.best],
-                "members": list(range(start, start + len(group.entries))),
-                "states": state_counts([group]),
-                "settled": group.is_settled,
-            }
-        )
-        start += len(group.entries)
-    return rows
-
-
-def _cell(column: Column | None, row: int) -> Any:
-    """What is read; a number to sort by as well, where it is another than what is read."""
-    if column is None:
-        return ""
-    value, text = number(column.values[row]), column.texts[row]
-    return text if value is None else [value, text]
-
-
-def _params(entries: Sequence[Entry]) -> tuple[list[dict[str, str]], dict[str, str]]:
-    """The hyperparameters of each experiment in which not all are equal, and those that all share."""
-    keys = set(differing([entry.params for entry in entries]))
-    own = [{key: json.dumps(value) for key, value in entry.params.items() if key in keys} for entry in entries]
-    first = entries[0].params if entries else {}
-    return own, {key: json.dumps(value) for key, value in first.items() if key not in keys}
-
-
-# Beyond the table
-
-
-def _told(facts: Facts, row: Values, params: dict[str, str], decisive: str | None, texts: dict[str, int]) -> Values:
-    """One experiment as the page wants it; a patch that many share is kept once, among the `texts`."""
-    return {
-        **row,
-        "reason": facts.entry.reason,
-        "remark": "; ".join(facts.remarks),
-        "seconds": number(facts.entry.seconds),
-        "score": number(facts.entry.val.get((decisive or "").removeprefix("val "))),
-        "params": params,
-        "history": facts.curves,
-        "sampled": facts.sampled,
-        "pictures": facts.pictures,
-        "facts": described(facts),
-        "sources": [(title, texts.setdefault(text, len(texts))) for title, text in sources(facts)],
-    }
+def _epochs(facts: Facts) -> int:
+    return max(map(len, facts.curves.values()), default=0)
 
 
 def _take_pictures(facts: Sequence[Facts]) -> str:

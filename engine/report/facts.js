@@ -2,18 +2,13 @@
 
 const SECTIONS = [["experiments", "Table"], ["curves", "Curves"], ["sides", "Side by side"], ["hyperparameters", "Hyperparameters"], ["time", "Time"],
   ["pictures", "Pictures"], ["provenance", "Provenance"], ["looks", "Test split"]];
-
 const SHORT_LIST = 4;
-
-function note(text) {
-  return element("p", { class: "note" }, text);
-}
+const MOST_TOLD = 50; // picked experiments of which pictures and origins are shown
 
 function showHeader() {
   document.querySelector("h1").textContent = report.title;
   find("summary").textContent = report.summary;
-  find("best").textContent = report.best;
-  document.querySelector("nav").append(...SECTIONS.map(([id, name]) => element("a", {
+  find("sections").append(...SECTIONS.map(([id, name]) => element("a", {
     href: `#${id}`,
     click: (event) => { // the address is kept for what is seen
       event.preventDefault();
@@ -22,27 +17,34 @@ function showHeader() {
   }, name)));
 }
 
+function showBest() {
+  find("best").textContent = current.best;
+}
+
+/** Each warning, which folds to its title; the list of which experiments it is about, if it is long, once more. */
 function showWarnings() {
-  find("warnings").append(...report.warnings.map(({ title, text, items }) =>
-    element("div", { class: "warning", role: "note" }, element("strong", {}, title), ` ${text}`,
-      element("details", { open: items.length <= SHORT_LIST ? "" : null }, element("summary", {}, "Which"),
-        element("ul", {}, items.map((item) => element("li", {}, item)))))));
+  find("warnings").replaceChildren(...current.warnings.map(({ title, text, items }) => {
+    const list = element("ul", {}, items.map((item) => element("li", {}, item)));
+    const which = items.length > SHORT_LIST ? element("details", {}, element("summary", {}, "Which"), list) : list;
+    return element("details", { class: "warning", open: true }, element("summary", {}, element("strong", {}, title)), element("p", {}, text), which);
+  }));
 }
 
 function pickedEntries() {
   const indexes = new Set(pickedRows().flatMap(({ row }) => row.members));
-  return [...indexes].map((index) => report.entries[index]);
+  return [...indexes].slice(0, MOST_TOLD).map((index) => report.entries[index]);
 }
 
 // Pictures
 
 function showPictures() {
-  const shots = pickedEntries().filter((entry) => entry.pictures.length);
-  const others = entryRows.filter((row) => row.pictures.length && !picked.has(row.key) && !pickedEntries().includes(report.entries[row.members[0]]));
+  const told = pickedEntries();
+  const shots = told.filter((entry) => entry.pictures.length);
+  const others = current.entries.filter((entry) => entry.pictures.length && !told.includes(entry));
   const content = shots.map((entry) => element("div", { class: "shots" }, entry.pictures.map((picture) => element("figure", {},
-    element("figcaption", {}, `${textOf(entry.cells[0])}: ${picture.name}`),
+    element("figcaption", {}, `${nameOfRow(entry)}: ${picture.name}`),
     element("img", {
-      src: `data:image/png;base64,${picture.data}`, alt: `${picture.name} of ${textOf(entry.cells[0])}`,
+      src: `data:image/png;base64,${picture.data}`, alt: `${picture.name} of ${nameOfRow(entry)}`,
       error: (event) => event.target.replaceWith(note("This file is damaged.")),
     })))));
   find("pictures-content").replaceChildren(...content, ...notesOnPictures(shots.length, others));
@@ -57,57 +59,39 @@ function notesOnPictures(count, others) {
   return [...notes, element("div", { class: "picks note hint" }, count ? "Also of: " : "None of the picked rows has any. There are some of: ", buttons, more)];
 }
 
-// Side by side
-
-const MOST_SIDES = 6;
-
-/** All hyperparameters of the picked rows beside one another, and their scores: what differs first, the rest folded. */
-function showSides() {
-  const rows = pickedRows().slice(0, MOST_SIDES);
-  if (!rows.length) {
-    find("sides-content").replaceChildren(note("Pick rows in the table to see their hyperparameters and scores side by side."));
-    return;
-  }
-  const names = [...new Set(rows.flatMap(({ row }) => row.members.flatMap((member) => Object.keys(report.entries[member].params))))];
-  const params = [...names, ...Object.keys(report.shared_params)].map((name) => [name, rows.map(({ row }) => valuesOf(row, name))]);
-  const scores = report.columns.flatMap(({ title, kind }, index) => (kind === "score" ? [[title, rows.map(({ row }) => textOf(row.cells[index]))]] : []));
-  const differs = ([, texts]) => texts.some((text) => text !== texts[0]);
-  const more = pickedRows().length - rows.length;
-  find("sides-content").replaceChildren(
-    sideTable("Scores and hyperparameters that differ", rows, [...scores, ...params.filter(differs)]),
-    element("details", {}, element("summary", {}, "What is the same in all of them"), sideTable("The same in all of them", rows.slice(0, 1), params.filter((one) => !differs(one)), "all")),
-    ...(more > 0 ? [note(`${more} more rows are picked.`)] : []));
-}
-
-function valuesOf(row, name) {
-  return [...new Set(row.members.map((member) => paramOf(report.entries[member], name) ?? ""))].join(", ");
-}
-
-function sideTable(label, rows, lines, heading) {
-  const names = rows.map(({ row, color }) => element("th", { scope: "col" }, heading ?? [element("span", { class: "swatch", style: `--color: ${color}` }), nameOfRow(row)]));
-  const body = lines.map(([name, texts]) => element("tr", {}, element("th", { scope: "row" }, name), texts.slice(0, rows.length).map((text) => element("td", {}, text))));
-  const table = element("table", { class: "sides" }, element("thead", {}, element("tr", {}, element("td"), names)), element("tbody", {}, body));
-  return element("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": label }, table);
-}
-
 // Where the results come from
 
 function showProvenance() {
   const open = new Set([...document.querySelectorAll("#provenance-content details[open]")].map((node) => node.dataset.name));
-  const blocks = pickedRows().map(({ row, color }) => row.members.map((index) => provenanceOf(report.entries[index], color, open)));
-  find("provenance-content").replaceChildren(...(picked.size ? blocks.flat() : [note("Pick rows in the table to see their commit, patch, versions, data and command here.")]));
+  const colors = new Map(pickedRows().flatMap(({ row, color }) => row.members.map((index) => [index, color])));
+  const blocks = pickedEntries().map((entry) => provenanceOf(entry, colors.get(entry.members[0]), open));
+  const left = colors.size - blocks.length;
+  find("provenance-content").replaceChildren(...blocks, ...(left > 0 ? [note(`${left} more experiments are picked.`)] : []),
+    ...(picked.size ? [] : [note("Pick rows in the table to see their hyperparameters, commit, patch, versions, data, files and command here.")]));
 }
 
 function provenanceOf(entry, color, open) {
-  const name = String(textOf(entry.cells[0]));
-  const swatch = element("span", { class: "swatch", style: `--color: ${color}` });
-  const facts = Object.entries(entry.facts).flatMap(([title, text]) => [element("dt", {}, title), element("dd", {}, text)]);
-  const sources = entry.sources.map(([title, number]) => {
-    const text = element("pre", {}, report.texts[number]);
-    return element("details", {}, element("summary", {}, title), text);
-  });
-  const content = facts.length ? [element("dl", {}, facts), ...sources] : [note("Nothing is on record: no readable run.json.")];
-  return element("details", { "data-name": name, open: open.has(name) ? "" : null }, element("summary", {}, swatch, name), content);
+  const name = nameOfRow(entry);
+  const sources = entry.sources.map(([title, number]) => element("details", {}, element("summary", {}, title), element("pre", {}, report.texts[number])));
+  const facts = Object.entries(entry.facts);
+  const content = facts.length ? [listOf(facts), ...sources] : [note("Nothing is on record: no readable run.json.")];
+  return element("details", { "data-name": name, open: open.has(name) }, element("summary", {}, swatch(color), name), ...paramListsOf(entry), ...content);
+}
+
+/** All hyperparameters of an experiment: first those that differ from its base, or without one from other experiments. */
+function paramListsOf(entry) {
+  const names = paramsOf([entry]);
+  const hasBase = entry.base !== null;
+  const isOwn = (name) => (hasBase ? differsFromBase(entry, name) : Object.hasOwn(entry.params, name));
+  const told = (name) => [name, isOwn(name) && hasBase ? `${paramOf(entry, name)} (${baseOf(entry, name) ?? "nothing"})` : `${paramOf(entry, name)}`];
+  const title = hasBase ? `Other hyperparameters than ${current.bases[entry.base].name} has (in brackets)` : "Hyperparameters in which experiments differ";
+  const [own, others] = [names.filter(isOwn), names.filter((name) => !isOwn(name))];
+  return [element("h4", {}, title), own.length ? listOf(own.map(told)) : note("None."),
+    element("details", {}, element("summary", {}, `The other ${others.length} hyperparameters`), listOf(others.map(told)))];
+}
+
+function listOf(pairs) {
+  return element("dl", {}, pairs.flatMap(([title, text]) => [element("dt", {}, title), element("dd", {}, text)]));
 }
 
 // The test split
@@ -121,24 +105,3 @@ function showLooks() {
   const table = element("table", {}, head, element("tbody", {}, cells));
   find("looks").append(element("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": "Looks at the test split" }, table));
 }
-
-function start(text) {
-  readReport(text);
-  showHeader();
-  showWarnings();
-  startTable();
-  showLooks();
-  document.addEventListener("picked", () => {
-    showPictures();
-    showProvenance();
-    showSides();
-    keepView();
-  });
-  document.addEventListener("viewed", keepView);
-  recallView();
-  document.dispatchEvent(new Event("picked"));
-  startFigures();
-  document.documentElement.dataset.ready = "yes";
-}
-
-unpack(find("report-data").textContent).then(start, () => { find("summary").textContent = UNPACKING; });

@@ -4,18 +4,22 @@ import base64
 import hashlib
 import json
 import math
-from collections.abc import Sequence
+import os
 from dataclasses import dataclass, field
 from datetime import datetime
+from pathlib import Path
 from typing import Any, TypeVar
 
-from engine.experiment import HISTORY, LARGEST, PARAMS, RUN, SAMPLED, Entry, read_object, read_rows
+from engine.experiment import HISTORY, PARAMS, RUN, STATUS, Entry, read_object, read_rows
 from engine.hyperparameters import Values
+from engine.report.curves import Curves, curves_of, number, sampled_in
 
 Content = TypeVar("Content")
 LONGEST_TEXT = 200_000  # characters of one patch or file
 PICTURES = ("confusion", "mistakes")
 TOLD = ("command", "started", "device", "system")
+SIZES = (("GB", 1e9), ("MB", 1e6), ("kB", 1e3), ("bytes", 1))
+ENDED = ("finished", "pruned", "failed")
 
 
 @dataclass(slots=True)
@@ -24,11 +28,12 @@ class Facts:
 
     entry: Entry
     run: Values = field(default_factory=dict)
-    curves: dict[str, list[float | None]] = field(default_factory=dict)
+    curves: Curves = field(default_factory=dict)
     sampled: list[str] = field(default_factory=list)  # of the curves those that are of some batches only
     pictures: list[Values] = field(default_factory=list)
     remarks: list[str] = field(default_factory=list)
     note: str = ""  # what somebody wrote into its `params.json` as "_note"
+    ended: float | None = None  # seconds since 1970; None where it has not, or nobody knows
 
     def part(self, name: str, kind: type[Content]) -> Content:
         """A part of `run.json`; an empty one where it is missing, or of another kind than it should be."""
@@ -48,35 +53,15 @@ def read_facts(entry: Entry) -> Facts:
         facts.run = read_object(entry.folder / RUN, damaged)
     if (entry.folder / HISTORY).is_file():
         rows = read_rows(entry.folder / HISTORY, damaged)
-        facts.curves, facts.sampled = curves(rows), sampled_in(rows)
+        facts.curves, facts.sampled = curves_of(rows), sampled_in(rows)
     if (entry.folder / PARAMS).is_file():
         note = read_object(entry.folder / PARAMS, []).get("_note")
         facts.note = note if isinstance(note, str) else ""
+    if entry.state in ENDED:
+        facts.ended = number(read_object(entry.folder / STATUS, []).get("updated"))
     facts.remarks = [entry.remark] if entry.remark else []
     facts.remarks += [remark for remark in damaged if remark not in entry.remark]
     return facts
-
-
-def number(value: Any) -> float | None:
-    """The value if it is a number that can be computed with, else None."""
-    is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    return value if is_number and abs(value) < LARGEST else None
-
-
-def curves(rows: Sequence[Values]) -> dict[str, list[float | None]]:
-    """The columns of `metrics.jsonl` that hold numbers: a value or None per epoch, to the six digits that one sees."""
-    columns = {}
-    for name in dict.fromkeys(name for row in rows for name in row):
-        values = [number(row.get(name)) for row in rows]
-        if any(value is not None for value in values):
-            columns[name] = [None if value is None else float(f"{value:.6g}") for value in values]
-    return columns
-
-
-def sampled_in(rows: Sequence[Values]) -> list[str]:
-    """The columns of `metrics.jsonl` that are of some batches only, in any of the epochs."""
-    named = [name for row in rows if isinstance(names := row.get(SAMPLED), list) for name in names]
-    return list(dict.fromkeys(name for name in named if isinstance(name, str)))
 
 
 # Where the result comes from
@@ -97,7 +82,24 @@ def described(facts: Facts) -> dict[str, str]:
         told["data"] = f"{data.get('files')} files, {data.get('bytes')} bytes; sha256 {data.get('sha256')}"
     for place, record in enumerate(facts.records[1:], start=1):
         told[f"continued {place}"] = f"{record.get('started')}: {record.get('command')}"
+    told["files"] = ", ".join(f"{name} ({_size(size)})" for name, size in _files(facts.entry.folder))
     return told
+
+
+def _files(folder: Path) -> list[tuple[str, int]]:
+    """What lies in a folder itself, and how many bytes each file has."""
+    try:
+        with os.scandir(folder) as listing:
+            return sorted(
+                (file.name, file.stat().st_size) for file in listing if file.is_file() and file.name[0] != "."
+            )
+    except OSError:
+        return []
+
+
+def _size(count: float) -> str:
+    """Bytes, as people tell them: `1.5 MB`."""
+    return next(f"{count / size:.3g} {unit}" for unit, size in SIZES if count >= size or size == 1)
 
 
 def sources(facts: Facts) -> list[tuple[str, str]]:
@@ -107,13 +109,14 @@ def sources(facts: Facts) -> list[tuple[str, str]]:
         git = record.get("git")
         when = f", continued {place}" if place else ""
         if isinstance(git, dict) and git.get("patch"):
-            texts.append((f"Patch{when}: what differed from the commit", _shortened(git["patch"])))
+            texts.append((f"Patch{when}: what differed from the commit", shortened(git["patch"])))
         if isinstance(git, dict) and isinstance(git.get("untracked"), dict):
-            texts += [(f"{name}{when}: not in git", _shortened(text)) for name, text in git["untracked"].items()]
+            texts += [(f"{name}{when}: not in git", shortened(text)) for name, text in git["untracked"].items()]
     return texts
 
 
-def _shortened(text: Any) -> str:
+def shortened(text: Any) -> str:
+    """The beginning of a text that may be too long for a page."""
     text = str(text)
     if len(text) <= LONGEST_TEXT:
         return text

@@ -1,15 +1,15 @@
 """Whether the experiments of a report may be compared: which of them differ in code, data, versions or device."""
 
-from collections import Counter
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from engine.experiment import describe_data
+from engine.experiment import code_differences, describe_data, latest_record
 from engine.hyperparameters import Values
-from engine.report.facts import Facts, origin
+from engine.report.facts import Facts, fingerprint, origin, shortened
 from engine.wording import some
 
 MOST_NAMES = 6  # of one variant
+MOST_REVISIONS = 12  # of the code, of which each two are compared
 
 
 class Kind(NamedTuple):
@@ -48,7 +48,7 @@ def letters_of(facts: Sequence[Facts]) -> dict[str, dict[str, str]]:
 def variants_of(facts: Sequence[Facts], kind: str) -> dict[str, list[Facts]]:
     """The experiments that share an origin, by letter, the most frequent first; none where there are not several.
 
-    Those without a record are left out; so is code of which its task has but one version, for others have other files.
+    Those without a record are left out.
     """
     by_origin: dict[str, list[Facts]] = {}
     for one in facts:
@@ -56,14 +56,7 @@ def variants_of(facts: Sequence[Facts], kind: str) -> dict[str, list[Facts]]:
         if found is not None:
             by_origin.setdefault(found, []).append(one)
     variants = sorted(by_origin.values(), key=len, reverse=True)
-    if kind == "code":
-        versions = Counter(_task(members[0]) for members in variants)
-        variants = [members for members in variants if versions[_task(members[0])] > 1]
     return {_letter(place): members for place, members in enumerate(variants)} if len(variants) > 1 else {}
-
-
-def _task(facts: Facts) -> str:
-    return str(facts.entry.params.get("task"))
 
 
 def _letter(place: int) -> str:
@@ -116,3 +109,14 @@ def _in_short(kind: str, content: Any, contents: Sequence[Any]) -> str:
 
 def _listed(members: Sequence[Facts]) -> str:
     return some([one.entry.name for one in members], MOST_NAMES)
+
+
+def differences_in_code(facts: Sequence[Facts]) -> tuple[list[int | None], dict[str, str]]:
+    """Which state of the code each experiment ran with, by number; and what each two of the first dozen differ in."""
+    records = [latest_record(one.run) for one in facts]
+    states = [fingerprint([record.get("git"), record.get("code")]) if record else None for record in records]
+    numbers = {state: place for place, state in enumerate(dict.fromkeys(filter(None, states)))}
+    first = {numbers[state]: record for state, record in reversed(list(zip(states, records, strict=True))) if state}
+    found = code_differences([first[place] for place in range(min(len(first), MOST_REVISIONS))])
+    told = {f"{one}-{other}": shortened(text) for (one, other), text in found.items()}
+    return [numbers[state] if state else None for state in states], told

@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from engine.comparison import Group, Metric, decisive, differing, measure, state_counts
 from engine.experiment import AXES
 from engine.hyperparameters import HOW_IT_RUNS, Values
-from engine.report.facts import Facts, number
+from engine.report.curves import Curves, number
+from engine.report.facts import Facts, instant
+from engine.report.progress import Step, progress
 
 if TYPE_CHECKING:
     from optuna import Study
@@ -43,24 +45,26 @@ class Trial(NamedTuple):
     deviation: float | None
     is_pruned: bool  # given up, so that its score is that of fewer epochs
     comparable: float | None  # its score at an epoch that all have reached
+    begun: float | None  # seconds since 1970
+    ended: float | None
 
 
 def studies(groups: Sequence[Group], facts: Sequence[Facts]) -> list[Values]:
     """For each folder with enough configurations side by side: a sentence and the figures."""
-    curves = {one.entry.name: one.curves for one in facts}
+    by_name = {one.entry.name: one for one in facts}
     by_folder: dict[str, list[Group]] = {}
     for group in groups:
         by_folder.setdefault(group.entries[0].name.rpartition("/")[0], []).append(group)
-    found = (_study_of(folder, members, curves) for folder, members in by_folder.items())
+    found = (_study_of(folder, members, by_name) for folder, members in by_folder.items())
     return [study for study in found if study is not None]
 
 
-def _study_of(folder: str, groups: Sequence[Group], curves: Mapping[str, Values]) -> Values | None:
+def _study_of(folder: str, groups: Sequence[Group], facts: Mapping[str, Facts]) -> Values | None:
     metric = decisive(groups, measure(groups, "val"))
     if metric is None or metric.mode is None:
         return None
     epoch = _shared_epoch(groups)
-    trials = list(_trials(groups, metric, epoch, curves))
+    trials = list(_trials(groups, metric, epoch, facts))
     keys = [key for key in differing([trial.params for trial in trials]) if key not in HOW_IT_RUNS.union(AXES)]
     if len(trials) < FEWEST or not keys:
         return None
@@ -72,24 +76,35 @@ def _study_of(folder: str, groups: Sequence[Group], curves: Mapping[str, Values]
         "title": folder or "All in this folder",
         "sentence": f"{_counted(trials, groups)}, by their {metric.title}. {remark}{left_out}",
         "score": metric.title,
+        "trials": _as_columns(trials),
         "slices": [_slice(key, trials) for key in ranked],
+        "progress": _progress(trials, metric.mode),
         "parallel": _parallel(trials, ranked[:MOST_AXES], metric) if len(keys) > 1 else None,
         "importance": _bars(shares) if shares else None,
     }
 
 
-def _trials(
-    groups: Sequence[Group], metric: Metric, epoch: int | None, curves: Mapping[str, Values]
-) -> Iterator[Trial]:
+def _trials(groups: Sequence[Group], metric: Metric, epoch: int | None, facts: Mapping[str, Facts]) -> Iterator[Trial]:
     """The configurations that are finished, or were given up."""
     for group, summary in zip(groups, metric.summaries, strict=True):
         is_pruned = not group.is_settled and "pruned" in state_counts([group])
         if summary is None or not summary.count or not (group.is_settled or is_pruned):
             continue
-        found = [_best_until(epoch, curves[entry.name], metric) for entry in group.counted] if epoch else [summary.mean]
+        runs = [facts[entry.name] for entry in group.counted]
+        found = [_best_until(epoch, run.curves, metric) for run in runs] if epoch else [summary.mean]
         known = [score for score in found if score is not None]
         comparable = fmean(known) if known else None
-        yield Trial(group.name, group.params, summary.mean, summary.deviation, is_pruned, comparable)
+        times = _times(runs)
+        yield Trial(group.name, group.params, summary.mean, summary.deviation, is_pruned, comparable, *times)
+
+
+def _times(runs: Sequence[Facts]) -> tuple[float | None, float | None]:
+    """When the first of some runs began, and when the last one ended, if that is known of all."""
+    begun = [instant(str(run.run.get("started")).replace("T", " ")) for run in runs]
+    ended = [run.ended for run in runs if run.ended is not None]
+    if len(ended) < len(runs) or math.inf in begun:
+        return None, None
+    return min(begun), max(ended)
 
 
 def _shared_epoch(groups: Sequence[Group]) -> int | None:
@@ -98,7 +113,7 @@ def _shared_epoch(groups: Sequence[Group]) -> int | None:
     return min(pruned, default=None)
 
 
-def _best_until(epoch: int, curves: Values, metric: Metric) -> float | None:
+def _best_until(epoch: int, curves: Curves, metric: Metric) -> float | None:
     """The best score of a run up to an epoch."""
     points = zip(curves.get("epoch", []), curves.get(f"val_{metric.name}", []), strict=False)
     scores = [score for reached, score in points if score is not None and reached is not None and reached <= epoch]
@@ -113,11 +128,31 @@ def _counted(trials: Sequence[Trial], groups: Sequence[Group]) -> str:
     return f"{len(trials)}{others} configurations ({runs} experiments){given_up}"
 
 
+def _as_columns(trials: Sequence[Trial]) -> Values:
+    """What the figures tell of each configuration."""
+    return {
+        "names": [trial.name for trial in trials],
+        "scores": [trial.score for trial in trials],
+        "errors": [trial.deviation for trial in trials],
+        "pruned": [trial.is_pruned for trial in trials],
+    }
+
+
+def _progress(trials: Sequence[Trial], mode: str) -> Values | None:
+    """The best so far over trials and time, where it is known when they ran."""
+    steps = [
+        Step(place, trial.score, trial.begun, trial.ended, trial.is_pruned)
+        for place, trial in enumerate(trials)
+        if trial.begun is not None and trial.ended is not None
+    ]
+    return progress(steps, mode) if len(steps) >= FEWEST else None
+
+
 # Score against one hyperparameter
 
 
 def _slice(key: str, trials: Sequence[Trial]) -> Values:
-    """The scores of all configurations against one hyperparameter; amounts on a scale, all else by name."""
+    """The values of one hyperparameter in all configurations; amounts on a scale, all else by name."""
     values = [trial.params.get(key) for trial in trials]
     numbers = [amount for amount in map(number, values) if amount is not None]
     is_scale = len(numbers) == len(values) and max(map(abs, numbers)) <= LARGEST_DRAWN
@@ -126,10 +161,6 @@ def _slice(key: str, trials: Sequence[Trial]) -> Values:
         "name": key,
         "scale": "log" if is_logarithmic else "linear" if is_scale else "category",
         "x": values if is_scale else [_as_text(value) for value in values],
-        "y": [trial.score for trial in trials],
-        "error": [trial.deviation for trial in trials],
-        "names": [trial.name for trial in trials],
-        "pruned": [trial.is_pruned for trial in trials],
     }
 
 

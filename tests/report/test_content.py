@@ -207,12 +207,12 @@ def configurations(parent, count=12, seeds=(1, 2)):
 def test_a_configuration_is_one_sample_whatever_its_seeds(tmp_path):
     (study,) = content_of(configurations(tmp_path))["studies"]
     assert study["sentence"].startswith("12 configurations (24 experiments), by their val accuracy.")
-    rate, width = study["slices"]
+    (rate, width), trials = study["slices"], study["trials"]
     assert (rate["name"], rate["scale"], width["name"], width["scale"]) == ("learning_rate", "log", "width", "linear")
     assert len(rate["x"]) == 12
-    best = rate["names"].index("learning_rate=1.0,width=2,seed=*")
-    assert (rate["x"][best], rate["y"][best]) == (1.0, pytest.approx(0.9215))  # the mean of both seeds
-    assert rate["error"][best] == pytest.approx(0.001 / 2**0.5)
+    best = trials["names"].index("learning_rate=1.0,width=2,seed=*")
+    assert (rate["x"][best], trials["scores"][best]) == (1.0, pytest.approx(0.9215))  # the mean of both seeds
+    assert trials["errors"][best] == pytest.approx(0.001 / 2**0.5)
     assert study["parallel"]["layout"]["xaxis"]["ticktext"] == ["accuracy", "learning_rate", "width"]
 
 
@@ -220,7 +220,7 @@ def test_importances_are_optunas_over_configurations_with_their_uncertainty(tmp_
     (study,) = content_of(configurations(tmp_path))["studies"]
     plain = optuna.create_study(direction="maximize")
     space = {"learning_rate": FloatDistribution(1e-3, 1.0, log=True), "width": IntDistribution(0, 2)}
-    for slices in zip(*(one["x"] for one in study["slices"]), study["slices"][0]["y"], strict=True):
+    for slices in zip(*(one["x"] for one in study["slices"]), study["trials"]["scores"], strict=True):
         params = dict(zip(space, slices, strict=False))
         plain.add_trial(optuna.trial.create_trial(params=params, distributions=space, value=slices[-1]))
     expected = get_param_importances(plain, evaluator=FanovaImportanceEvaluator(n_trees=32, seed=0))
@@ -253,7 +253,7 @@ def test_what_was_given_up_counts_with_what_all_had_at_that_epoch(tmp_path, monk
     assert seen == pytest.approx(
         {"0": at_two[0], "1": at_two[0], "9": at_two[2], **{str(number): at_two[1] for number in range(2, 9)}}
     )
-    assert sum(study["slices"][0]["pruned"]) == 2
+    assert sum(study["trials"]["pruned"]) == 2
 
 
 def test_the_best_trial_is_drawn_on_top(tmp_path):
@@ -356,3 +356,39 @@ def test_of_no_experiments_at_all_there_is_a_page_as_well(tmp_path):
     content = content_of(tmp_path)
     assert (content["groups"], content["best"]) == ([], "No experiment has a score yet.")
     assert report(tmp_path).is_file()
+
+
+def test_tasks_have_a_table_each_with_a_best_row_of_its_own(tmp_path):
+    for name, task, score in (("a", "model", 0.5), ("b", "model", 0.6), ("c", "examples.ner", 0.9)):
+        make(tmp_path / name, [score], {"task": task, "width": score})
+    content = content_of(tmp_path)
+    told = [(table["task"], table["best"].rpartition(" ")[2], len(table["groups"])) for table in content["tables"]]
+    assert told == [("model", "b", 2), ("examples.ner", "c", 1)]
+    assert [entry["table"] for entry in content["entries"]] == [0, 0, 1]
+    members = [member for table in content["tables"] for group in table["groups"] for member in group["members"]]
+    assert members == [0, 1, 2]
+    assert content["summary"].startswith("3 experiments, of 2 tasks: 3 finished.")
+
+
+@pytest.mark.parametrize(
+    ("monitor", "mode", "best"), [("accuracy", "max", [0.5, 0.8, 0.8]), ("loss", "min", [1.5, 1.2, 1.2])]
+)
+def test_the_best_so_far_follows_the_order_in_which_runs_ended(tmp_path, monitor, mode, best):
+    start = 1_763_632_800  # 2025-11-20T10:00:00+0000
+    for name, score, begun, ended in (("late", 0.7, 0, 300), ("first", 0.5, 0, 60), ("second", 0.8, 1, 200)):
+        record = {"started": f"2025-11-20T11:0{begun}:00+0100", "monitor": monitor, "mode": mode}
+        folder = make(tmp_path / name, [score], {"width": len(name)}, **record)
+        status = (folder / "status.json").read_text().replace('"updated": 0', f'"updated": {start + ended}')
+        (folder / "status.json").write_text(status)
+    (study,) = content_of(tmp_path)["studies"]
+    progress = study["progress"]
+    assert [study["trials"]["names"][trial] for trial in progress["trials"]] == ["first", "second", "late"]
+    assert progress["seconds"] == [60, 200, 300]
+    assert progress["best"] == pytest.approx(best)
+
+
+def test_without_times_nothing_is_told_of_how_a_search_went_on(tmp_path):
+    for number in range(3):
+        (make(tmp_path / str(number), [number / 3], {"width": number}) / "status.json").unlink()
+    (study,) = content_of(tmp_path)["studies"]
+    assert study["progress"] is None

@@ -59,14 +59,18 @@ def test_a_run_that_went_on_as_it_began_is_no_other(tmp_path):
     assert content_of(tmp_path)["warnings"] == []
 
 
-def test_that_another_task_has_other_code_goes_without_saying(tmp_path):
+def test_that_another_task_has_other_code_and_data_goes_without_saying(tmp_path):
     for name, task in (("one", "model"), ("two", "examples.other"), ("three", "examples.other")):
         code = {f"{task}/net.py": "changed" if name == "three" else "1111"}
-        make(tmp_path / name, [0.5], {"task": task, "name": name}, code=code)
-        content = content_of(tmp_path)
-        assert titles(content) == (["2 versions of the task's code."] if name == "three" else [])
-    letters = column(content, "code")
-    assert letters.pop("one") == ""
+        data = {"files": 1, "bytes": 1, "sha256": task}
+        make(tmp_path / name, [0.5], {"task": task, "name": name}, code=code, data=data)
+        tables = content_of(tmp_path)["tables"]
+        expected = {"model": [], "examples.other": ["2 versions of the task's code."] if name == "three" else []}
+        assert {table["task"]: titles(table) for table in tables} == {
+            table["task"]: expected[table["task"]] for table in tables
+        }
+    letters = column(content_of(tmp_path), "code")
+    assert sorted(letters) == ["three", "two"]
     assert sorted(letters.values()) == ["A", "B"]
 
 
@@ -163,3 +167,22 @@ def test_looks_at_the_test_split_are_told_in_order_and_others_are_not(tmp_path):
         ["2026-11-21 12:00:00+0000", "one", "test", "best", ""],
     ]
     assert content["looks_summary"].startswith("2 on record, in 2 of 2 experiments.")
+
+
+def test_each_two_states_of_the_code_are_compared_once(tmp_path):
+    for place, line in enumerate(("a", "b", "a", "c")):
+        git = {"commit": "0" * 40, "patch": f"+{line}", "untracked": {}}
+        make(tmp_path / str(place), [1 - place / 10], {"width": place}, git=git)
+    (make(tmp_path / "unknown", [0.1], {"width": 9}) / "run.json").unlink()
+    content = content_of(tmp_path)
+    assert [entry["revision"] for entry in content["entries"]] == [0, 1, 0, 2, None]
+    assert set(content["differences"]) == {"0-1", "0-2", "1-2"}
+    assert content["differences"]["0-2"].split("\n")[-2:] == ["-+a", "++c"]
+
+
+def test_of_many_states_of_the_code_those_of_the_best_are_compared(tmp_path, monkeypatch):
+    monkeypatch.setattr("engine.report.origins.MOST_REVISIONS", 2)
+    for place in range(4):
+        git = {"commit": "0" * 40, "patch": f"+{place}", "untracked": {}}
+        make(tmp_path / str(place), [1 - place / 10], {"width": place}, git=git)
+    assert set(content_of(tmp_path)["differences"]) == {"0-1"}

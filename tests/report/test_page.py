@@ -2,39 +2,22 @@
 
 import json
 import math
-from pathlib import Path
 
 import pytest
 
-from tests.support.browser import Browser, opened, why_no_browser
-from tests.support.reports import EVIL, PIXEL, make, report, search
-
-MISSING = why_no_browser()
-pytestmark = pytest.mark.skipif(MISSING is not None, reason=str(MISSING))
-
-
-@pytest.fixture(scope="module")
-def browser(tmp_path_factory):
-    with opened(tmp_path_factory.mktemp("profile")) as browser:
-        browser.resize(1280, 900)
-        yield browser
-
-
-def shown(browser: Browser, page: Path) -> Browser:
-    """The page, opened, its table there."""
-    browser.open(page)
-    browser.wait("document.documentElement.dataset.ready")
-    return browser
-
-
-@pytest.fixture(scope="module")
-def searched(tmp_path_factory):
-    """The report of a search, written once."""
-    parent = search(tmp_path_factory.mktemp("searched") / "lights")
-    look = {"split": "test", "checkpoint": "best", "at": "2026-11-20T12:00:00+0000", "scores": {"accuracy": 0.9}}
-    folder = make(parent / "looked", [0.65], {"learning_rate": 0.5}, evaluations=[look])
-    (folder / "confusion_test.png").write_bytes(PIXEL)
-    return report(parent)
+from tests.support.pages import (
+    FIGURE,
+    FIGURES,
+    choose,
+    curves,
+    in_each_figure,
+    names,
+    press,
+    scroll_to,
+    shown,
+    wait_for_figures,
+)
+from tests.support.reports import EVIL, PIXEL, make, report
 
 
 @pytest.fixture(scope="module")
@@ -53,52 +36,10 @@ def page(browser, searched):
     return shown(browser, searched)
 
 
-def names(browser):
-    return browser.texts("#table tbody .name")
-
-
-def scroll_to(browser, selector):
-    browser.run("document.querySelector(arguments[0]).scrollIntoView({behavior: 'instant'})", selector)
-
-
-FIGURE = "document.querySelector('#curves-figure')"
-FIGURES = "[...document.querySelectorAll('.figure')]"
-
-
-def wait_for_figures(browser):
-    """Scroll through the page, so that all its figures are drawn; how many there are."""
-    number = browser.run(f"return {FIGURES}.length")
-    for place in range(number):
-        browser.run(f"{FIGURES}[{place}].scrollIntoView({{behavior: 'instant'}})")
-        browser.wait(f"{FIGURES}[{place}].dataset.drawn || {FIGURES}[{place}].querySelector('.note')")
-    return number
-
-
-def in_each_figure(browser, expression):
-    """What an expression in `one` comes to for each figure."""
-    return browser.run(f"return {FIGURES}.map(one => {expression})")
-
-
-def choose(browser, selector, value):
-    """Choose in a list."""
-    script = "arguments[0].value = arguments[1]; arguments[0].dispatchEvent(new Event('change'))"
-    browser.run(script.replace("arguments[0]", f"document.querySelector('{selector}')"), None, value)
-
-
-def curves(browser):
-    """The name, part and number of points of each line that is drawn, bands left out."""
-    scroll_to(browser, "#curves")
-    browser.wait("document.querySelector('#curves-figure').dataset.drawn")
-    return browser.run(
-        "return document.querySelector('#curves-figure').data.filter(line => line.line.width)"
-        ".map(line => [line.name, line.line.dash, line.x.length])"
-    )
-
-
 def test_the_page_opens_without_network_and_without_errors(page):
     assert page.texts("h1") == ["Experiments in lights"]
     assert len(names(page)) == 5
-    assert wait_for_figures(page) == 5
+    assert wait_for_figures(page) == 11
     assert page.log("browser") == []
     assert [url for url in page.requests() if not url.endswith("/report.html")] == []
 
@@ -209,12 +150,14 @@ def test_picked_rows_stand_side_by_side_what_differs_first(browser, tmp_path):
     assert ["val accuracy", "0.7500", "0.5150 ± 0.0071"] in lines
     assert ["width", "16", "8"] in lines
     assert ["seed", "1", "1, 2"] in lines
+    assert not browser.texts(".diff")
     assert not any(name == "text" for name, *_ in lines)
     browser.click("#sides-content summary")
     assert any("text\tx" in text for text in browser.texts("#sides-content details"))
     browser.click("#clear")
     assert browser.texts("#sides-content p") == [
-        "Pick rows in the table to see their hyperparameters and scores side by side."
+        "Pick rows in the table to see their hyperparameters and scores side by side; "
+        "of the first two, the code as well."
     ]
 
 
@@ -241,7 +184,7 @@ def test_a_row_of_seeds_unfolds_to_its_members(page):
     assert page.run("return document.querySelector('.expand').getAttribute('aria-expanded')") == "true"
     page.click("tbody .expand")
     assert len(names(page)) == 5
-    page.click("#grouped")
+    choose(page, "#rows", "apart")
     assert len(names(page)) == 11
     assert "seed=3" in names(page)[0]
 
@@ -249,7 +192,7 @@ def test_a_row_of_seeds_unfolds_to_its_members(page):
 def test_scores_are_shown_with_their_spread_and_the_best_is_marked(page):
     assert page.texts("td.best")[:1] == ["0.9200 ± 0.0100"]
     assert "0.8952 to 0.9448" in page.texts("td")  # the 95 % interval of 0.91, 0.92 and 0.93
-    page.click("#grouped")
+    choose(page, "#rows", "apart")
     assert page.texts("td.best")[:1] == ["0.9300"]
 
 
@@ -274,7 +217,7 @@ def test_curves_can_be_of_another_score_of_each_seed_and_logarithmic(page):
     choose(page, "#seeds", "lines")
     page.wait(f"{FIGURE}.data.every(line => !line.fill)")
     assert [points for *_, points in curves(page)] == [3] * 9
-    page.click("#logarithmic")
+    page.click("#log-y")
     page.wait(f"{FIGURE}.layout.yaxis.type === 'log'")
     choose(page, "#metric", "loss")
     page.wait(f"{FIGURE}.layout.yaxis.title.text === 'loss'")
@@ -316,11 +259,10 @@ def test_a_zoom_stays_while_rows_are_picked_and_goes_with_another_score(page):
 
 def test_the_mean_of_a_band_is_that_of_the_seeds(page):
     curves(page)
-    mean = page.run(f"return {FIGURE}.data.find(line => line.line.dash === 'solid' && line.line.width)")
+    mean = page.run(f"return {FIGURE}.data.find(line => line.line.dash === 'solid' && line.meta === 'curve')")
     assert mean["y"] == pytest.approx([0.45, 0.8, 0.92])
     assert mean["customdata"][2] == pytest.approx([0.01, 3])
-    assert mean["showlegend"]
-    edges = page.run(f"return {FIGURE}.data.filter(line => !line.line.width).slice(2, 4).map(line => line.y[2])")
+    edges = page.run(f"return {FIGURE}.data.filter(line => line.meta === 'edge').slice(2, 4).map(line => line.y[2])")
     assert edges == pytest.approx([0.91, 0.93])
 
 
@@ -335,7 +277,7 @@ def test_a_point_of_score_against_time_stands_for_each_experiment(page):
         "const node = document.querySelector('#time-figure'); node.emit('plotly_click', {points: [node.data[0]"
         ".customdata].map(keys => ({customdata: keys[0]}))})"
     )
-    assert page.run("return document.querySelectorAll('#provenance-content details').length") == 1
+    assert len(page.texts("#provenance-content > details")) == 1
 
 
 def test_picked_rows_show_their_pictures_and_where_they_come_from(page):
@@ -388,15 +330,14 @@ def test_whatever_a_name_holds_stays_text(browser, tmp_path):
     assert len(browser.texts("#looks tbody tr")) == len(EVILS)
     for row in (4, 5):
         browser.click(f"tbody tr:nth-child({row}) input")
-    assert wait_for_figures(browser) == 8
+    assert wait_for_figures(browser) == 17
     browser.run("document.querySelectorAll('details').forEach(one => one.open = true)")
     assert sorted(browser.texts("#provenance-content pre")) == sorted([*EVILS, *EVILS])
-    legend = " ".join(browser.texts("#curves-figure .legendtext"))
-    assert all(folder.name.replace("\u2028", " ") in legend.replace("\xa0", " ") for folder in folders)
+    assert sorted(browser.texts("#legend li")) == sorted(folder.name for folder in folders)
     labels = " ".join(browser.texts("#hyperparameters .xtick, #hyperparameters .ytick"))
     assert all(start in labels for start in ("<!--<script", "<img src=x", "{{script}} %{x}"))
     made = "document.querySelectorAll('body b, body img, svg a, script').length"
-    assert browser.run(f"return {made}") == 4  # the page's own three scripts, and plotly
+    assert browser.run(f"return {made}") == 5  # the page's own four scripts, and plotly
     assert browser.log("browser") == []
     assert [url for url in browser.requests() if not url.endswith("/report.html")] == []
 
@@ -406,7 +347,7 @@ def test_a_warning_is_in_sight(browser, tmp_path):
     make(tmp_path / "two", [0.6], {"learning_rate": 0.1}, code={"model/net.py": "other"}, data=None)
     shown(browser, report(tmp_path))
     (warning,) = browser.texts(".warning")
-    assert warning.startswith("2 versions of the task's code. Compare scores only between rows with the same letter")
+    assert warning.startswith("2 versions of the task's code.\n\nCompare scores only between rows with the same letter")
     place = browser.texts("th button").index("code") + 1
     assert sorted(browser.texts(f"tbody td:nth-child({place})")) == ["A", "B"]
 
@@ -464,11 +405,13 @@ def test_a_long_list_of_what_differs_is_folded(browser, tmp_path):
         make(tmp_path / str(number), [0.5], {"width": number}, code={"model/net.py": str(number)})
     shown(browser, report(tmp_path))
     assert browser.texts(".warning") == [
-        '6 versions of the task\'s code. Compare scores only between rows with the same letter in the column "code".'
-        "\nWhich"
+        '6 versions of the task\'s code.\n\nCompare scores only between rows with the same letter in the column "code".'
+        "\n\nWhich"
     ]
-    browser.click(".warning summary")
-    assert len(browser.texts(".warning li")) == 6
+    browser.click(".warning details summary")
+    assert len(list(filter(None, browser.texts(".warning li")))) == 6
+    browser.click(".warning summary")  # folds all of it
+    assert browser.texts(".warning") == ["6 versions of the task's code."]
 
 
 def test_in_the_dark_figures_are_dark_and_on_paper_they_are_not(browser, searched):
@@ -499,7 +442,7 @@ def test_on_paper_nothing_is_cut_off(browser, searched):
         browser.resize(1000, 700)  # pixels of a sheet of Letter on its side
         browser.command("Emulation.setEmulatedMedia", media="print")
         browser.run("dispatchEvent(new Event('beforeprint'))")
-        assert in_each_figure(browser, "one.dataset.drawn") == ["yes"] * 5
+        assert in_each_figure(browser, "one.dataset.drawn") == ["yes"] * 11
         assert browser.run("return document.documentElement.scrollWidth") <= 1000
         assert browser.run(
             "return [...document.querySelectorAll('.scroll')].every(one => one.scrollHeight <= one.clientHeight)"
@@ -514,19 +457,7 @@ def test_on_paper_nothing_is_cut_off(browser, searched):
 
 def test_the_headings_and_rows_can_be_reached_by_keyboard(page):
     page.run("document.querySelector('th:nth-child(1) button').focus()")
-    page.ask(
-        "POST",
-        "/actions",
-        {
-            "actions": [
-                {
-                    "type": "key",
-                    "id": "keys",
-                    "actions": [{"type": "keyDown", "value": "\ue007"}, {"type": "keyUp", "value": "\ue007"}],
-                }
-            ]
-        },
-    )
+    press(page, "\ue007")
     assert page.run("return document.querySelector('th').getAttribute('aria-sort')") == "ascending"
     assert page.run("return [...document.querySelectorAll('tbody input')].every(one => one.getAttribute('aria-label'))")
 
@@ -536,7 +467,7 @@ def test_on_a_phone_only_the_table_scrolls_sideways(browser, searched):
     try:
         shown(browser, searched)
         assert browser.run("return document.documentElement.scrollWidth <= innerWidth")
-        assert wait_for_figures(browser) == 5
+        assert wait_for_figures(browser) == 11
         assert browser.run("return document.documentElement.scrollWidth <= innerWidth")
     finally:
         browser.resize(1280, 900)

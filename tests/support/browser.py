@@ -74,12 +74,12 @@ class Browser:
         """A command of the DevTools protocol."""
         return self.ask("POST", "/goog/cdp/execute", {"cmd": name, "params": params})
 
-    def open(self, page: Path) -> None:
-        """Open a file, and forget what was logged before."""
+    def open(self, page: Path, address: str = "") -> None:
+        """Open a file, `address` behind its name, and forget what was logged before."""
         self.ask("POST", "/url", {"url": "about:blank"})
         self.log("browser")
         self.log("performance")
-        self.ask("POST", "/url", {"url": page.resolve().as_uri()})
+        self.ask("POST", "/url", {"url": page.resolve().as_uri() + address})
 
     def run(self, script: str, *arguments: Any) -> Any:
         """What a script in the page returns, or what the promise that it returns comes to."""

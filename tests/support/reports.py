@@ -62,8 +62,10 @@ def search(parent):
 
 
 def content_of(parent):
-    """What the page of the experiments below a folder would hold."""
-    return make_content(parent, read_entries(parent))
+    """What the page of the experiments below a folder would hold; of one task, so that there is one table."""
+    content, details = make_content(parent, read_entries(parent))
+    entries = [{**one, **more} for one, more in zip(content["entries"], details["entries"], strict=True)]
+    return {**content, **details, **content["tables"][0], "entries": entries}
 
 
 def report(parent):
