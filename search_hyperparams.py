@@ -22,6 +22,7 @@ from shlex import join, quote
 from engine.comparison import group_entries, make_table, terminal_text
 from engine.errors import UserError, run
 from engine.experiment import (
+    LOG,
     PARAMS,
     RUN,
     SEARCH,
@@ -151,7 +152,7 @@ def start_trial(trial: Trial, trials: Trials, workers: Workers, data_dir: str | 
     trial.experiment.write_params(trial.params)
     pruning = search.pruning if trials.is_pilot(trial) else "none"
     seed = trial.seed if search.seeds else None
-    log = trial.experiment.file("train.log")
+    log = trial.experiment.file(LOG)
     workers.start(trial.name, log, train_trial, trial.experiment.folder, data_dir, pruning, seed)
 
 

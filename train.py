@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from engine.errors import run
-from engine.experiment import Plan, farewell, plan_training
+from engine.experiment import LOG, Plan, farewell, plan_training
 from engine.hosting import hosted
 from engine.hyperparameters import Params, Values
 
@@ -139,7 +139,7 @@ def choose_schedule(task: Task, optimizer: Optimizer, params: Params, steps_per_
 def run_experiment(plan: Plan, stop: StopRequest, on_epoch: Hook | None) -> None:
     """Put together what training needs, go back to the last checkpoint if there is one, and train."""
     experiment, params = plan.experiment, plan.params
-    training.set_logger(experiment.file("train.log"))
+    training.set_logger(experiment.file(LOG))
     device = training.device_for(params)
     if params.deterministic:
         use_deterministic_operations()

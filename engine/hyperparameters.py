@@ -33,6 +33,7 @@ KIND_NAMES = {
 }
 LARGEST_COUNT = 10**12  # of anything: beyond it are only slips
 SCHEDULES = ("constant", "linear", "cosine", "onecycle", "plateau")
+TRACKERS = ("wandb", "mlflow")  # by the names of their packages
 PRECISIONS = ("float32", "bfloat16", "float16", "auto")
 
 # fmt: off
@@ -63,6 +64,7 @@ KEYS = {key.name: key for key in (
     Key("steps_per_epoch", int, None, "steps per epoch; a pass over the data if absent", low=1),
     Key("save_steps", int, None, "steps between checkpoints within an epoch", low=1),
     Key("save_summary_steps", int, None, "batches for each that train metrics are sampled from; all if absent", low=1),
+    Key("tracker", str, None, "where the run is shown, too; of requirements-trackers.txt", choices=TRACKERS),
     Key("monitor", str, None, "what the best epoch is best in; accuracy if there is such a metric, else loss"),
     Key("mode", str, None, "whether monitor is better high or low", choices=("max", "min")),
     Key("patience", int, None, "epochs without a new best after which training stops", low=1),
@@ -72,7 +74,7 @@ KEYS = {key.name: key for key in (
 # fmt: on
 DEFAULTS: Values = {key.name: key.default for key in KEYS.values()}
 
-HOW_IT_RUNS = {"device", "num_workers", "save_summary_steps", "save_steps"}  # and not what comes out of it
+HOW_IT_RUNS = {"device", "num_workers", "save_summary_steps", "save_steps", "tracker"}  # and not what comes out of it
 HOW_A_TRIAL_RUNS = HOW_IT_RUNS | {"threads"}  # a search deals the processors out
 MAY_CHANGE = HOW_IT_RUNS | {"data_dir", "init_from"}  # when a run goes on: the data themselves are compared
 AS_IT_IS_NOW = {"task", "batch_size", "device", "num_workers", "threads"}  # in evaluation: the code may have moved

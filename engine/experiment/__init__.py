@@ -13,8 +13,11 @@ from engine.experiment.monitor import choose_monitor, merit, usual_mode
 from engine.experiment.names import (
     BEST,
     BEST_SCORES,
+    DATA,
     HISTORY,
     LAST,
+    LAST_SCORES,
+    LOG,
     PARAMS,
     PREVIOUS,
     RUN,
@@ -22,21 +25,25 @@ from engine.experiment.names import (
     SEARCH,
     STATUS,
     TEST_SCORES,
+    TRACKED,
 )
 from engine.experiment.plan import Evaluation, Plan, farewell, held, plan_evaluation, plan_training
 from engine.experiment.provenance import code_now, package_versions, provenance_of
 from engine.experiment.records import latest_record, read_object, read_rows
 from engine.experiment.revisions import code_difference, code_differences
-from engine.experiment.status import Occupied, alone
+from engine.experiment.status import Occupied, alone, outcome_of
 from engine.experiment.stopping import Pruned, Stopped, StopRequest
 
 __all__ = [
     "AXES",
     "BEST",
     "BEST_SCORES",
+    "DATA",
     "HISTORY",
     "LARGEST",
     "LAST",
+    "LAST_SCORES",
+    "LOG",
     "PARAMS",
     "PREVIOUS",
     "RUN",
@@ -44,6 +51,7 @@ __all__ = [
     "SEARCH",
     "STATUS",
     "TEST_SCORES",
+    "TRACKED",
     "Declarations",
     "Entry",
     "Evaluation",
@@ -66,6 +74,7 @@ __all__ = [
     "latest_record",
     "list_files",
     "merit",
+    "outcome_of",
     "package_versions",
     "plan_evaluation",
     "plan_training",

@@ -30,7 +30,7 @@ from engine.files import read_json, replacing, without_nan, write_json
 from engine.hyperparameters import AS_IT_IS_NOW, MAY_CHANGE, Params, Values, load_params
 
 RECORDED: Values = {  # what is of which kind in run.json
-    **dict.fromkeys(("params", "given", "data", "code", "git", "versions", "overruled"), dict),
+    **dict.fromkeys(("params", "given", "data", "code", "git", "versions", "overruled", "tracker"), dict),
     **dict.fromkeys(("continued", "evaluations"), list),
 }
 CHECKPOINTS = (LAST, PREVIOUS)  # from which a run can go on

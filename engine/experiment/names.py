@@ -16,5 +16,7 @@ BEST = "best.pth.tar"
 LAST = "last.pth.tar"
 PREVIOUS = "last.previous.pth.tar"  # while the run lasts
 BOARD = "tensorboard"
+TRACKED = "wandb"  # what W&B writes here, of this run alone
+LOG = "train.log"
 LOCK = ".lock"
 OLD = ".old"  # where --fresh moves runs

@@ -1,6 +1,7 @@
 """What is to be done with the folder of an experiment: decided once, from plain words, before torch is imported."""
 
 import contextlib
+import importlib.util
 import os
 import re
 from collections.abc import Iterator, Sequence
@@ -72,6 +73,8 @@ def plan_training(
     values = to_write or read_json(experiment.file(PARAMS))
     params = load_params(experiment.file(PARAMS), {**values, **given})
     check_monitor(params.monitor, params.mode)
+    if not only_checks and (begins or stage != "finished"):
+        _check_tracker(params.tracker)
     if not begins:
         warnings = check_unchanged(experiment, params, given)
         return Plan(experiment, params, stage, given, warnings=tuple(warnings))
@@ -164,6 +167,14 @@ def _farewell_without_best(plan: Plan, done: str) -> str:
         another = command("train", "--model_dir", f"{folder}_by_loss", "--from", folder, *settings)
         lines.append(f"      watch the loss {another}")
     return "\n".join(lines)
+
+
+def _check_tracker(name: str | None) -> None:
+    """Refuse a tracker whose package is not installed; a folder of its name, as W&B leaves them, is no package."""
+    if name is not None:
+        found = importlib.util.find_spec(name)
+        if found is None or found.origin is None:
+            raise UserError(f'"tracker": "{name}" is not installed: pip install -r requirements-trackers.txt')
 
 
 def _check_folder(folder: Path) -> None:

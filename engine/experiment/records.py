@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import Any
 
 from engine.experiment.monitor import merit
-from engine.experiment.names import BEST_SCORES, BOARD, HISTORY, PARAMS, RUN, SEARCH, STATUS
+from engine.experiment.names import BEST_SCORES, BOARD, HISTORY, PARAMS, RUN, SEARCH, STATUS, TRACKED
 from engine.hyperparameters import Values
 
 TRACES = {RUN, STATUS, HISTORY, BEST_SCORES}  # of something that ran
 DECODER = json.JSONDecoder(parse_constant=lambda _: None)  # NaN, which is no JSON, as null
-OBJECTS = {"params", "git", "versions", "code", "data"}  # what is an object in run.json
+OBJECTS = {"params", "git", "versions", "code", "data", "tracker"}  # what is an object in run.json
 LARGEST_FILE = 2**26  # bytes; what is larger was written by no run
 
 
@@ -83,7 +83,7 @@ def _is_come_to(target: str, place: str) -> bool:
 
 
 def _is_hidden(name: str) -> bool:
-    return name.startswith(".") or name == BOARD
+    return name.startswith(".") or name in (BOARD, TRACKED)
 
 
 def names_in(folder: Path) -> set[str]:

@@ -97,11 +97,10 @@ class Status:
 
     def end(self, error: BaseException) -> None:
         """Say in what state an error leaves the run, and why."""
-        states = {Pruned: "pruned", Stopped: "interrupted", KeyboardInterrupt: "interrupted"}
         reason = str(error) if isinstance(error, Pruned | UserError) else f"{type(error).__name__}: {error}"
         if isinstance(error, Stopped):
             reason = error.reason
-        self.write(states.get(type(error), "failed"), reason=reason)
+        self.write(outcome_of(error), reason=reason)
 
     def progress(self, **facts: Any) -> None:
         """Say how far the run is; epochs shorter than a second are not all written."""
@@ -170,6 +169,12 @@ class Status:
         finally:
             ended.set()
             thread.join()
+
+
+def outcome_of(error: BaseException | None) -> str:
+    """The state in which a run ends that raises this error, or none."""
+    states = {type(None): "finished", Pruned: "pruned", Stopped: "interrupted", KeyboardInterrupt: "interrupted"}
+    return states.get(type(error), "failed")
 
 
 def _is_fresh(status: Values) -> bool:

@@ -21,6 +21,7 @@ from engine.experiment import (
     choose_monitor,
     fingerprint_of,
     list_files,
+    outcome_of,
     provenance_of,
 )
 from engine.hyperparameters import Values
@@ -28,6 +29,7 @@ from engine.training.checkpoint import drop_previous, readable, write_checkpoint
 from engine.training.device import Device
 from engine.training.state import State
 from engine.training.task import in_json
+from engine.training.trackers import Tracker
 from engine.training.tracking import Board, release_log
 from engine.training.unsaved import Unsaved
 from engine.wording import score_line
@@ -46,8 +48,9 @@ class Watch:
         self.experiment, self.params = plan.experiment, plan.params
         self.stop = stop
         self.state = state
-        history = self.experiment.history() if plan.goes_on else []
-        self.board = Board(self.experiment.file("tensorboard"), history)
+        self.history = self.experiment.history() if plan.goes_on else []
+        self.board = Board(self.experiment.file("tensorboard"), self.history)
+        self.tracker = Tracker(self.params.tracker, self.experiment.folder)
         self.device = device
         self.on_epoch = on_epoch
         self.monitor, self.mode = "", ""
@@ -62,14 +65,19 @@ class Watch:
         return self
 
     def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
-        if error is None:
-            self.board.add_result(self.params.effective(), self.experiment.best_scores())
-            drop_previous(self.experiment.folder)
-        elif isinstance(error, Stopped):
-            logging.info(f"Stopped by {error.reason} at step {self.state.step}; the same command goes on from there")
-        else:
-            self.check_finite()  # what a metric makes of NaN is not what went wrong
-        self.board.close()
+        try:
+            if error is None:
+                self.board.add_result(self.params.effective(), self.experiment.best_scores())
+                drop_previous(self.experiment.folder)
+            elif isinstance(error, Stopped):
+                logging.info(
+                    f"Stopped by {error.reason} at step {self.state.step}; the same command goes on from there"
+                )
+            else:
+                self.check_finite()  # what a metric makes of NaN is not what went wrong
+        finally:
+            self.board.close()
+            self.tracker.end(outcome_of(error), self.experiment.best_scores())
 
     def after_step(self) -> None:
         """Look after a step: the first begins the run in its folder; then save if it is time to, and stop if asked."""
@@ -164,6 +172,7 @@ class Watch:
         self.save(is_best)
         self._log(row, train_scores, val_scores, is_best)
         self.board.add_epoch(row)
+        self.tracker.add_epoch(row)
         if not self._told:
             self._tell()
         for line in self.unsaved.news():
@@ -214,11 +223,14 @@ class Watch:
             logging.warning(f"Nothing has read these keys of params.json: {', '.join(unread)}")
 
     def _begin(self) -> None:
+        """Begin the run in its folder, or go on with it there."""
         self.params.check_unread()
         self.check_finite()
         readable(self.state.checkpoint())  # what cannot be saved is told now, not after an epoch
         self.unsaved.check_form()
         self.monitor, self.mode = choose_monitor(self.params.monitor, self.params.mode, self.state.scores.names)
+        self.count_time(training=True)
+        self.tracker.connect({} if self.plan.is_fresh else self.experiment.latest_record())
         if self.plan.is_fresh:
             self.experiment.set_aside()
         release_log()
@@ -226,7 +238,15 @@ class Watch:
         for key, value in overruled.items():
             typed = self.params.effective()[key]
             logging.warning(f'params.json says "{key}": {typed}, and the task set it to {value}, which is what counts')
-        record = {
+        files = list_files(Path(self.params.data_dir))
+        record = self._record(overruled) | {"data": fingerprint_of(files)}
+        record |= self.tracker.begin(record, self.history)
+        self.experiment.begin(record, in_json(self.state.learned), as_listed(files))
+        self.count_time(training=False)  # what all this took is no speed of training
+
+    def _record(self, overruled: Values) -> Values:
+        """Where the numbers will come from, for `run.json`."""
+        return {
             "run": self.state.run,
             "given": self.plan.given,
             "params": self.params.effective(),
@@ -236,6 +256,4 @@ class Watch:
             "mode": self.mode,
             "parameters": sum(parameter.numel() for parameter in self.state.model.parameters()),
             **provenance_of(self.params.task),
-            "data": fingerprint_of(files := list_files(Path(self.params.data_dir))),
         }
-        self.experiment.begin(record, in_json(self.state.learned), as_listed(files))
