@@ -4,6 +4,7 @@
     python train.py --model_dir experiments/mine --data_dir data/my_images
     python train.py --model_dir experiments/wide --from experiments/base --set num_channels=64
     python train.py --model_dir experiments/base --check
+    python train.py --replay experiments/base
 
 Run it again on the same folder, and it goes on where it was.
 """
@@ -14,7 +15,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from engine.errors import run
-from engine.experiment import LOG, Plan, farewell, plan_training
+from engine.experiment import LOG, Plan, Replay, farewell, plan_replay, plan_training
 from engine.hosting import hosted
 from engine.hyperparameters import Params, Values
 
@@ -22,27 +23,36 @@ from engine.hyperparameters import Params, Values
 def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     """The command line; `arguments` stand in for it."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model_dir", default="experiments/base", help="folder of the experiment, with params.json")
+    parser.add_argument("--model_dir", help="folder of the experiment, with params.json; if absent experiments/base")
     parser.add_argument("--data_dir", help="folder with the data, in place of data_dir in params.json")
     parser.add_argument("--restore_file", help="checkpoint whose weights to start from: a path, or a name in model_dir")
     parser.add_argument("--fresh", action="store_true", help="start over; what was there moves into .old")
     parser.add_argument("--from", dest="source", metavar="FOLDER", help="make model_dir from the params of another")
     parser.add_argument("--set", dest="settings", metavar="KEY=VALUE", action="append", default=[], help="with --from")
+    parser.add_argument("--replay", metavar="FOLDER", help="train a finished run again; tells whether it is the same")
     parser.add_argument("--check", action="store_true", help="look for faults of the task, and train nothing")
-    return parser.parse_args(arguments)
+    options = parser.parse_args(arguments)
+    if options.replay and (
+        options.restore_file or options.fresh or options.source or options.settings or options.check
+    ):
+        parser.error("--replay takes all from the record: only --model_dir and --data_dir go with it")
+    return options
 
 
-def decide(arguments: Sequence[str] | None = None) -> Plan:
-    """What there is to do, by the command line: begin, go on, or nothing, as it is finished."""
+def decide(arguments: Sequence[str] | None = None) -> Plan | Replay:
+    """What there is to do, by the command line: begin, go on, or nothing, as it is finished; or all of it again."""
     options = parse_arguments(arguments)
+    if options.replay:
+        return plan_replay(options.replay, options.model_dir, options.data_dir)
     start = (options.data_dir, options.restore_file, options.fresh, options.source, options.settings)
-    return plan_training(options.model_dir, *start, only_checks=options.check)
+    return plan_training(options.model_dir or "experiments/base", *start, only_checks=options.check)
 
 
 if __name__ == "__main__":  # what needs no torch ends here, before the seconds that importing it takes
     decided = run(decide)
-    if decided.is_finished:
-        run(lambda: print(farewell(decided)))
+    if isinstance(decided, Plan) and decided.is_finished:
+        finished = decided
+        run(lambda: print(farewell(finished)))
         sys.exit()
 
 import logging
@@ -168,8 +178,11 @@ def run_experiment(plan: Plan, stop: StopRequest, on_epoch: Hook | None) -> None
         train_and_evaluate(state, feed, val_batches, task, params, device, watch)
 
 
-def carry_out(plan: Plan, on_epoch: Hook | None = None) -> None:
+def carry_out(plan: Plan | Replay, on_epoch: Hook | None = None) -> None:
     """Train as planned, if there is anything to do; `on_epoch` is told each epoch and its validation scores."""
+    if isinstance(plan, Replay):
+        training.replay(plan)
+        return
     if plan.only_checks:
         from engine.check import check_project
 

@@ -30,6 +30,7 @@ from engine.experiment.names import (
 from engine.experiment.plan import Evaluation, Plan, farewell, held, plan_evaluation, plan_training
 from engine.experiment.provenance import code_now, package_versions, provenance_of
 from engine.experiment.records import latest_record, read_object, read_rows
+from engine.experiment.replay import Replay, plan_replay
 from engine.experiment.revisions import code_difference, code_differences
 from engine.experiment.status import Occupied, alone, outcome_of
 from engine.experiment.stopping import Pruned, Stopped, StopRequest
@@ -59,6 +60,7 @@ __all__ = [
     "Occupied",
     "Plan",
     "Pruned",
+    "Replay",
     "StopRequest",
     "Stopped",
     "alone",
@@ -77,6 +79,7 @@ __all__ = [
     "outcome_of",
     "package_versions",
     "plan_evaluation",
+    "plan_replay",
     "plan_training",
     "provenance_of",
     "read_declarations",

@@ -44,18 +44,28 @@ def package_versions() -> dict[str, str]:
 
 
 def git_record(task: str, root: Path) -> Values:
-    """The commit of the project in `root`, what differs from it, and the files of the task that git does not know."""
+    """The commit of the project in `root`, what differs from it, and the code at work that git does not know.
+
+    That is all of the task, and of what else lies there what has been imported.
+    """
     commit = git("rev-parse", "HEAD", folder=root)
     if commit is None:
         return {"commit": None}
-    folder = task.replace(".", "/")
-    words = ("ls-files", "-z", "--others", "--exclude-standard", "--", f"{folder}/*.py")
-    untracked = (git(*words, folder=root) or "").split("\0")
+    at_work = [f"{task.replace('.', '/')}/*.py", *_imported(root)]
+    untracked = (git("ls-files", "-z", "--others", "--exclude-standard", "--", *at_work, folder=root) or "").split("\0")
     return {
         "commit": commit.strip(),
         "patch": git("diff", *PLAIN_DIFF, "HEAD", "--", "*.py", folder=root),
         "untracked": {name: (root / name).read_text(encoding="utf-8", errors="replace") for name in untracked if name},
     }
+
+
+def _imported(root: Path) -> list[str]:
+    """The files below `root` of which modules have been made, the script that runs among them."""
+    files = [getattr(module, "__file__", None) for module in list(sys.modules.values())]
+    paths = {Path(file).absolute() for file in files if isinstance(file, str) and file.endswith(".py")}
+    own = {path.relative_to(root.absolute()) for path in paths if path.is_relative_to(root.absolute())}
+    return sorted(path.as_posix() for path in own if "site-packages" not in path.parts)
 
 
 def code_fingerprint(task: str, root: Path) -> dict[str, str]:

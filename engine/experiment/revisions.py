@@ -27,7 +27,8 @@ class Revision:
         return "\n".join([self.patch, *files]).splitlines()
 
 
-def _revision(run: Values) -> Revision:
+def revision_of(run: Values) -> Revision:
+    """What a record of `run.json` says of the code."""
     record = run.get("git", {})
     untracked = record.get("untracked")
     return Revision(
@@ -48,7 +49,7 @@ def code_difference(one: Values, other: Values) -> str:
 
 def code_differences(records: Sequence[Values]) -> dict[tuple[int, int], str]:
     """The same for each two of some records, by their places."""
-    revisions = [_revision(record) for record in records]
+    revisions = [revision_of(record) for record in records]
     with tempfile.TemporaryDirectory() as scratch:
         environment = _scratch_environment(scratch)
         trees = [_tree(revision, environment) for revision in revisions]

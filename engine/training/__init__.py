@@ -31,6 +31,7 @@ from engine.training.optimization import (
     set_training_mode,
 )
 from engine.training.predictions import Columns, Predictions, write_table
+from engine.training.replaying import replay
 from engine.training.splits import check_examples, check_newness, split_fingerprints, split_sketches
 from engine.training.state import State
 from engine.training.task import Task, fetch_batches, import_anew, learned_values, load_task
@@ -85,6 +86,7 @@ __all__ = [
     "read_inputs",
     "read_own_checkpoint",
     "release_log",
+    "replay",
     "sampling",
     "set_logger",
     "set_training_mode",

@@ -1,8 +1,10 @@
 """What `run.json` records of the code: enough to have it again, however git is set up on the machine."""
 
+import importlib
 import json
 import os
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -58,6 +60,17 @@ def test_files_of_the_task_that_git_does_not_know_are_kept(project, name):
     Path("mine", name).write_text(NEW)
     Path("elsewhere.py").write_text(NEW)
     assert git_record("mine", Path())["untracked"] == {f"mine/{name}": NEW}
+
+
+def test_other_code_that_git_does_not_know_is_kept_where_it_is_at_work(project, monkeypatch):
+    Path("at_work.py").write_text(NEW)
+    Path("at_rest.py").write_text(NEW)
+    monkeypatch.syspath_prepend(str(project))
+    importlib.import_module("at_work")
+    try:
+        assert git_record("mine", project)["untracked"] == {"at_work.py": NEW}
+    finally:
+        del sys.modules["at_work"]
 
 
 def test_without_a_repository_there_is_no_commit(tmp_path, monkeypatch):
