@@ -35,6 +35,7 @@ import examples.transfer.data_loader
 import examples.transfer.net
 from engine.data.batches import TensorBatches
 from engine.data.feed import Feed
+from engine.data.membership import fingerprint
 from engine.errors import UserError
 
 ALL = ("train", "val", "test")
@@ -269,7 +270,7 @@ class TestSigns:
     def test_how_many_images_are_val_is_a_hyperparameter(self, photographs):
         params = params_of("cifar10", "tutorial", val_every=25)
         batches = examples.cifar10.data_loader.fetch_dataloader(ALL, photographs, params)
-        assert [len(batches[split].tensors[0]) for split in ALL] == [96, 4, 20]
+        assert [len(batches[split].rows) for split in ALL] == [96, 4, 20]
 
     def test_a_residual_block_adds_to_its_input(self):
         check_residual(examples.signs.net.Residual(3))
@@ -495,7 +496,8 @@ class TestCifar10:
         params = params_of("cifar10", "tutorial")
         batches = examples.cifar10.data_loader.fetch_dataloader(["val", "test"], pickles, params)
         expected = np.concatenate([pictures(20, 32, seed=number) for number in range(5)])[::10]
-        torch.testing.assert_close(batches["val"].tensors[0], torch.from_numpy(expected).permute(0, 3, 1, 2))
+        images = batches["val"].tensors[0][batches["val"].rows]
+        torch.testing.assert_close(images, torch.from_numpy(expected).permute(0, 3, 1, 2))
         assert batches["test"].tensors[0].shape == (20, 3, 32, 32)
         assert batches["test"].tensors[1].tolist() == [index % 10 for index in range(20)]
         assert params.classes == CLASSES
@@ -504,8 +506,8 @@ class TestCifar10:
         params = params_of("cifar10", "tutorial")
         batches = examples.cifar10.data_loader.fetch_dataloader(ALL, photographs, params)
         assert params.classes == CLASSES
-        assert batches["val"].tensors[1].tolist() == list(range(10))
-        assert [len(batches[split].tensors[0]) for split in ALL] == [90, 10, 20]
+        assert batches["val"].tensors[1][batches["val"].rows].tolist() == list(range(10))
+        assert [len(batches[split].rows) for split in ALL] == [90, 10, 20]
         images, labels = next(iter(batches["test"]))
         expected = torch.from_numpy(pictures(2, 32, seed=len("airplane"))).permute(0, 3, 1, 2).float() / 127.5 - 1
         torch.testing.assert_close(images[labels == 0], expected)
@@ -517,7 +519,7 @@ class TestCifar10:
     def test_each_look_at_an_image_mirrors_the_one_before(self):
         """Two looks in each pass, and so from the last look of a pass to the first one of the next."""
         images, labels = torch.from_numpy(pictures(11, 4)).permute(0, 3, 1, 2), torch.arange(11)
-        batches = examples.cifar10.data_loader.AlternatingFlip(images, labels, batch_size=4)
+        batches = examples.cifar10.data_loader.AlternatingFlip(images, labels, np.arange(11), batch_size=4)
         assert len(batches) == 6
         torch.manual_seed(0)
         looks, orders = {}, []
@@ -552,6 +554,7 @@ class TestCifar10:
         known = examples.cifar10.data_loader.fetch_dataloader(["train"], photographs, learned(params))
         assert type(known["train"]) is TensorBatches
         assert len(known["train"].rows) == 90
+        assert fingerprint(known["train"]) == fingerprint(training["train"])  # the same examples
 
     @pytest.mark.parametrize(("name", "count"), [("tutorial", 62_006), ("resnet18", 11_181_642), ("fast", 6_573_130)])
     def test_the_networks_are_as_large_as_they_ought_to_be(self, name, count):
@@ -583,7 +586,7 @@ class TestCifar10:
     def test_how_many_images_are_val_is_a_hyperparameter(self, photographs):
         params = params_of("cifar10", "tutorial", val_every=25)
         batches = examples.cifar10.data_loader.fetch_dataloader(ALL, photographs, params)
-        assert [len(batches[split].tensors[0]) for split in ALL] == [96, 4, 20]
+        assert [len(batches[split].rows) for split in ALL] == [96, 4, 20]
 
     def test_a_residual_block_adds_to_its_input_and_the_last_layer_gives_an_eighth(self):
         layer, features = examples.cifar10.net.Eighth(3, 10), torch.randn(2, 3)

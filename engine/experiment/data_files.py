@@ -14,6 +14,7 @@ from engine.wording import counted, some
 SMALL_FILE = 2**20  # bytes; what is small is known by its content, what is larger by that of its pieces
 PIECE, PIECES = 2**16, 16  # bytes, and how many of them, spread over a large file
 MOST_READ = 2**26  # bytes, in all, of small files and of the pieces of large ones: each where its kind stays below it
+MOST_OPENED = 20_000  # small files: to open one takes as long as to read all of it
 MOST_LISTED = 20_000  # files; of more, as many are listed, from all over the data
 
 
@@ -46,7 +47,7 @@ def list_files(data_dir: Path) -> dict[str, DataFile] | None:
     told = {name: _size_and_time(path) for name, path in sorted(paths.items())}
     small = {name: size for name, (size, _) in told.items() if 0 <= size <= SMALL_FILE}
     large = [name for name, (size, _) in told.items() if size > SMALL_FILE]
-    read = {*small} if sum(small.values()) <= MOST_READ else set()
+    read = {*small} if len(small) <= MOST_OPENED and sum(small.values()) <= MOST_READ else set()
     read.update(large if len(large) * PIECES * PIECE <= MOST_READ else ())
     return {
         name: DataFile(*told[name], _content(paths[name], told[name][0]) if name in read else None) for name in told

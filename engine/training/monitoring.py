@@ -83,7 +83,9 @@ class Watch:
         """Look after a step: the first begins the run in its folder; then save if it is time to, and stop if asked."""
         state = self.state
         if not self.monitor:
+            self.count_time(training=True)
             self._begin()
+            self.count_time(training=False)  # of listing the data, above all
         self.check_finite()
         if self.stop.signal is not None or (self.params.save_steps and state.step % self.params.save_steps == 0):
             self.count_time(training=True)

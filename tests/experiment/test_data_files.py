@@ -147,8 +147,9 @@ def test_there_may_be_no_data_at_all(tmp_path):
     assert differences(None, {}, None, "none") == NOTHING
 
 
-def test_many_small_files_are_not_read_each_time(tmp_path, monkeypatch):
-    monkeypatch.setattr("engine.experiment.data_files.MOST_READ", 10)
+@pytest.mark.parametrize(("limit", "most"), [("MOST_READ", 10), ("MOST_OPENED", 2)])
+def test_many_small_files_are_not_read_each_time(tmp_path, monkeypatch, limit, most):
+    monkeypatch.setattr(f"engine.experiment.data_files.{limit}", most)
     for name in "abc":
         (tmp_path / name).write_bytes(bytes(5))
     assert {file.content for file in list_files(tmp_path).values()} == {None}
