@@ -27,6 +27,7 @@ from engine.experiment import (
 from engine.hyperparameters import Values
 from engine.training.checkpoint import drop_previous, readable, write_checkpoint
 from engine.training.device import Device
+from engine.training.optimization import try_to_load
 from engine.training.state import State
 from engine.training.task import in_json
 from engine.training.trackers import Tracker
@@ -155,7 +156,7 @@ class Watch:
     def validation(self) -> Iterator[None]:
         """A signal stops the run at once; the epoch's training is kept, and only its validation done again."""
         try:
-            with self.stop.at_once():
+            with self.stop.at_once(), self.unsaved.validating(self.state.scored_model):
                 yield
         except Stopped:
             self.count_time(training=False)
@@ -228,7 +229,8 @@ class Watch:
         """Begin the run in its folder, or go on with it there."""
         self.params.check_unread()
         self.check_finite()
-        readable(self.state.checkpoint())  # what cannot be saved is told now, not after an epoch
+        content = readable(self.state.checkpoint())  # what cannot be saved is told now, not after an epoch
+        try_to_load(self.state.optimizer, content["optim_dict"])
         self.unsaved.check_form()
         self.monitor, self.mode = choose_monitor(self.params.monitor, self.params.mode, self.state.scores.names)
         self.count_time(training=True)

@@ -1,5 +1,6 @@
 """From a loss to a step: the optimizer by name, the gradients before it, the learning rate over time."""
 
+import copy
 import inspect
 import itertools
 import math
@@ -14,7 +15,7 @@ from torch.optim import LBFGS, Optimizer
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler, ReduceLROnPlateau
 
 from engine.errors import UserError, did_you_mean, form_of
-from engine.nested import map_tensors
+from engine.nested import map_tensors, tensors_in
 from engine.training.metrics import Losses
 
 NO_LBFGS = (
@@ -180,6 +181,26 @@ def load_optimizer(optimizer: Optimizer, saved: dict[str, Any]) -> None:
         if "step" in kept and not counts_on_device:
             state[parameter]["step"] = kept["step"]
     optimizer.__setstate__({"state": state, "param_groups": optimizer.param_groups})
+
+
+def try_to_load(optimizer: Optimizer, saved: dict[str, Any]) -> None:
+    """Raise `UserError` for an optimizer whose own way to load its state fails: no run with it could go on.
+
+    Tried on a copy, of all but its tensors.
+    """
+    if not _loads_by_itself(optimizer):
+        return
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    tensors = {id(tensor): tensor for tensor in [*parameters, *tensors_in([*optimizer.state.values()])]}
+    copied = object.__new__(type(optimizer))
+    try:
+        copied.__dict__.update(copy.deepcopy(vars(optimizer), tensors))
+        copied.load_state_dict(saved)
+    except Exception as error:  # of the task's own code it can be anything
+        raise UserError(
+            f"net.py: {type(optimizer).__name__} does not load what its state_dict() gives, so that no run could go on "
+            f"with it ({type(error).__name__}: {error})"
+        ) from error
 
 
 def _loads_by_itself(optimizer: Optimizer) -> bool:

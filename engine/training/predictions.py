@@ -147,7 +147,7 @@ def label_columns(outputs: Any, labels: Any, classes: Sequence[str] | None) -> C
 
 def _are_classes(outputs: Tensor, labels: Any, classes: Sequence[str] | None) -> bool:
     """Whether `(B, C)` outputs are scores of classes, of which one is right."""
-    if outputs.dim() != 2 or outputs.shape[1] < 2:
+    if outputs.dim() != 2 or outputs.shape[1] < 2 or not outputs.is_floating_point():
         return False
     if labels is None:
         return classes is not None and len(classes) == outputs.shape[1]

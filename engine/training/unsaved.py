@@ -1,7 +1,8 @@
 """What changes in a network and is in no checkpoint, never learns or never comes back: told where it can be seen."""
 
 import random
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import numpy as np
 import torch
@@ -12,6 +13,7 @@ from torch.optim import Optimizer
 from engine.errors import UserError
 from engine.wording import some
 
+MOVES = "changes in validation too, so that a checkpoint may score otherwise when it is evaluated: keep it in eval()"
 LAZY = (-1,)  # the shape of what has none yet
 GENERATORS = (torch.Generator, np.random.Generator, np.random.RandomState, random.Random)
 
@@ -25,6 +27,7 @@ class Unsaved:
         self.form = _form(model)
         self.buffers = {name: (buffer, buffer._version) for name, buffer in _not_persistent(model).items()}
         self.generators = _generators(model)
+        self.moving: list[str] | None = None  # in validation, once there has been one
         self.told_of = {name for name, weight in model.named_parameters() if weight.requires_grad}  # or known to learn
 
     def check_form(self) -> None:
@@ -38,6 +41,21 @@ class Unsaved:
                 "Net(params) anew, could not load a checkpoint: give all parts and buffers their shapes in __init__"
             )
 
+    @contextmanager
+    def validating(self, model: nn.Module) -> Iterator[None]:
+        """Look in the first validation for what changes in the network that is scored.
+
+        By its values: observers of quantisation write into buffers without a new version of them.
+        """
+        if self.moving is not None:
+            yield
+            return
+        model.eval()  # what that switches off is no change
+        before = {name: buffer.clone() for name, buffer in _persistent(model).items()}
+        yield
+        now = _persistent(model)
+        self.moving = [name for name, buffer in now.items() if not _is_equal(before.get(name), buffer)]
+
     def news(self) -> list[str]:
         """One line for each kind of thing that has been seen since the last time."""
         changed = [name for name, buffer in _not_persistent(self.model).items() if self._has_changed(name, buffer)]
@@ -46,17 +64,33 @@ class Unsaved:
         thawed = [name for name, weight in weights.items() if weight.requires_grad and id(weight) not in learning]
         seen = {
             "is no persistent buffer, and changes: no checkpoint has it, a run that goes on begins it anew": changed,
+            MOVES: self.moving or [],
             "is a random generator of its own, which no checkpoint holds: draw from the global ones": self.generators,
             "has been thawed and learns nothing, as configure_optimizer has left it out": thawed,
         }
         self.buffers = {name: known for name, known in self.buffers.items() if name not in changed}
         self.told_of.update(thawed)
         self.generators = []
+        self.moving = self.moving and []
         return [f"Net: {', '.join(names)} {what}" for what, names in seen.items() if names]
 
     def _has_changed(self, name: str, buffer: Tensor) -> bool:
         known, version = self.buffers.get(name, (buffer, buffer._version))
         return buffer is not known or buffer._version != version
+
+
+def _persistent(model: nn.Module) -> dict[str, Tensor]:
+    """The buffers that `state_dict` has, lazy and sparse ones left out."""
+    dense = {name: buffer for name, buffer in model.named_buffers() if buffer.layout == torch.strided}
+    saved = model.state_dict()
+    return {name: buffer for name, buffer in dense.items() if name in saved and not is_lazy(buffer)}
+
+
+def _is_equal(one: Tensor | None, other: Tensor) -> bool:
+    """Whether two tensors hold the same, NaN as well."""
+    if one is None or one.shape != other.shape:
+        return False
+    return bool(((one == other) | (one != one)).all())
 
 
 def _not_persistent(model: nn.Module) -> dict[str, Tensor]:

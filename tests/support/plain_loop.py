@@ -49,7 +49,7 @@ def train_plainly(
             run.optimizer.step()
             total += loss.item() * len(labels)
             if decay is not None:
-                weights = [parameter.detach().double() for parameter in model.parameters()]
+                weights = [p.detach().to(torch.promote_types(p.dtype, torch.float64)) for p in model.parameters()]
                 if run.average is None:
                     run.average = [weight.clone() for weight in weights]
                 else:

@@ -53,6 +53,12 @@ KINDS = {  # name of the network -> what it is trained with, by the engine's par
     "learned loss": ("learned loss", "Adam", {}),
     "shared": ("shared", "Adam", {}),
     "batch norm": ("batch norm", "Adam", {}),
+    "complex": ("complex", "Adam", {}),
+    "recomputed": ("recomputed", "SGD", SGD),
+    "binary": ("binary", "Adam", {}),
+    "slopes": ("slopes", "SGD", SGD),
+    "double": ("double", "AdamW", {}),
+    "orthogonal": ("orthogonal", "SGD", SGD),
 }
 every_kind = pytest.mark.parametrize("kind", KINDS)
 

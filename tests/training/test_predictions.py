@@ -152,6 +152,12 @@ class TestColumns:
         assert [*columns] == ["label_0", "label_1", "label_2", "prediction_0", "prediction_1", "prediction_2"]
         assert torch.equal(torch.tensor([columns[f"prediction_{place}"] for place in range(3)]).T, outputs)
 
+    @pytest.mark.parametrize("dtype", [torch.complex64, torch.int64])
+    def test_outputs_that_are_no_scores_are_numbers_and_no_classes(self, dtype):
+        outputs, labels = torch.arange(6).reshape(3, 2).to(dtype), torch.arange(3) % 2
+        columns = predicted(in_batches(outputs, labels))
+        assert columns == {"label": labels.tolist(), "prediction_0": [0, 2, 4], "prediction_1": [1, 3, 5]}
+
     def test_several_answers_at_once_go_by_the_names_of_the_classes(self):
         outputs, labels = torch.randn(9, 2), torch.randint(0, 2, (9, 2)).float()
         columns = predicted(in_batches(outputs, labels), classes=["cat", "dog"])

@@ -143,10 +143,67 @@ def configure_optimizer(model, params):
 """
     _, said = run(net=net, num_epochs=4)
     lines = [line for line in said.splitlines() if line.startswith("Net: ")]
-    assert len(lines) == 3
+    assert len(lines) == 4
     assert re.match("Net: seen, taken is no persistent buffer, and changes", lines[0])
-    assert re.match("Net: random is a random generator", lines[1])
-    assert re.match("Net: first.weight, first.bias has been thawed and learns nothing", lines[2])
+    assert re.match("Net: saved changes in validation too", lines[1])
+    assert re.match("Net: random is a random generator", lines[2])
+    assert re.match("Net: first.weight, first.bias has been thawed and learns nothing", lines[3])
+
+
+QUANTIZED = f"""{IMPORTS}import torch.ao.quantization as quantization
+class Net(nn.Sequential):
+    def __init__(self, params):
+        super().__init__(quantization.QuantStub(), nn.Linear(2, 3), quantization.DeQuantStub())
+        self.qconfig = quantization.get_default_qat_qconfig("fbgemm")
+        quantization.prepare_qat(self.train(), inplace=True)
+    def train(self, mode=True):
+        return super().train(mode).apply({{switch}})
+"""
+
+
+@pytest.mark.parametrize("kept", [False, True])
+def test_a_network_that_is_changed_by_its_validation_is_told_and_one_that_is_kept_scores_the_same(run, kept):
+    observing = "quantization.enable_observer if mode else quantization.disable_observer"
+    folder, said = run(net=QUANTIZED.format(switch=observing if kept else "lambda module: None"))
+    told = said.count("changes in validation too, so that a checkpoint may score otherwise")
+    evaluate.main(["--model_dir", str(folder), "--split", "val", "--restore_file", "last"])
+    again = read(folder, "metrics_val_last.json") == read(folder, "metrics_val_last_weights.json")
+    assert (told, again) == ((0, True) if kept else (1, False))
+
+
+OWN_OPTIMIZER = f"""{IMPORTS}from torch.optim import SGD, Optimizer
+class Wrapped(Optimizer):
+    def __init__(self, inner):
+        self.inner, self.param_groups, self.state = inner, inner.param_groups, inner.state
+        self.defaults = inner.defaults
+    def step(self, closure=None):
+        return self.inner.step(closure)
+    def zero_grad(self, set_to_none=True):
+        self.inner.zero_grad()
+    def state_dict(self):
+        return self.inner.state_dict()
+    def load_state_dict(self, state):
+        {{load}}
+
+def configure_optimizer(model, params):
+    return Wrapped(SGD(model.parameters(), lr=0.1, momentum=0.9))
+"""
+
+
+def test_an_optimizer_that_would_not_load_its_state_ends_the_run_at_its_first_step(run, tmp_path):
+    net = OWN_OPTIMIZER.format(load="super().load_state_dict(state)")  # which has not been prepared by __init__
+    folder = refused(run, tmp_path, r"Wrapped does not load what its state_dict\(\) gives.*AttributeError", net=net)
+    assert set(contents(folder)) == {"params.json"}
+
+
+def test_an_optimizer_around_another_is_trained_and_its_state_left_alone(run):
+    """Once the one inside has loaded a state, its groups are not those that a schedule changes any more."""
+    falling = "configure_scheduler = lambda o, *_: (torch.optim.lr_scheduler.ExponentialLR(o, 0.9), 'step')\n"
+    folder, _ = run(net=OWN_OPTIMIZER.format(load="self.inner.load_state_dict(state)") + falling)
+    plain, _ = run(
+        net=f"{IMPORTS}{falling}configure_optimizer = lambda m, _: torch.optim.SGD(m.parameters(), 0.1, 0.9)"
+    )
+    assert history(folder) == history(plain)
 
 
 def test_layers_that_the_optimizer_is_given_as_they_are_thawed_are_not_told():

@@ -3,11 +3,14 @@
 import functools
 import math
 import warnings
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.func import functional_call, grad, vmap
 from torch.nn.functional import cross_entropy
 from torch.nn.utils import parametrizations
+from torch.utils.checkpoint import checkpoint
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore", FutureWarning)
@@ -183,7 +186,85 @@ class Lazy(nn.Sequential):
         return super().forward(inputs)
 
 
+class Complex(nn.Module):
+    """Complex weights between real numbers, as in a Fourier layer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(5, 3, dtype=torch.complex64))
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        return (inputs.to(torch.complex64) @ self.weight).abs()
+
+
+class Recomputed(nn.Module):
+    """A first part whose activations are computed again on the way back."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second = nn.Linear(5, 8), nn.Linear(8, 3)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        return self.second(checkpoint(lambda inputs: torch.tanh(self.first(inputs)), inputs, use_reentrant=False))
+
+
+class Sign(torch.autograd.Function):
+    """The sign, with the gradient of a straight line."""
+
+    @staticmethod
+    def forward(context: Any, inputs: Tensor) -> Tensor:
+        return inputs.sign()
+
+    @staticmethod
+    def backward(context: Any, gradient: Tensor) -> Tensor:
+        return gradient
+
+
+class Binary(nn.Module):
+    """Activations of -1 and 1 alone."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second = nn.Linear(5, 8), nn.Linear(8, 3)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        return self.second(Sign.apply(self.first(inputs)))
+
+
+class OfSlopes(nn.Module):
+    """Takes the slopes of its own first layer as a second input."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second = nn.Linear(5, 4), nn.Linear(5, 3)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        weights = dict(self.first.named_parameters())
+
+        def height(example: Tensor) -> Tensor:
+            return torch.tanh(functional_call(self.first, weights, (example,))).sum()
+
+        return self.second(inputs + vmap(grad(height))(inputs))
+
+
+class Double(nn.Module):
+    """All in 64 bits."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(5, 3, dtype=torch.float64)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        return self.layer(inputs.double())
+
+
 NETS = {
+    "complex": Complex,
+    "recomputed": Recomputed,
+    "binary": Binary,
+    "slopes": OfSlopes,
+    "double": Double,
+    "orthogonal": lambda: layers(parametrizations.orthogonal(nn.Linear(8, 8))),
     "plain": lambda: layers(),
     "dropout beside a frozen parameter": lambda: layers(Position()),
     "frozen batch norm": frozen_norm,
