@@ -4,6 +4,8 @@ import copy
 from collections.abc import Callable, Iterator, MutableMapping, Sequence
 from typing import Any
 
+import numpy as np
+import torch
 from torch import Tensor
 
 from engine.errors import UserError, form_of
@@ -31,16 +33,16 @@ def map_tensors(function: Callable[[Any], Any], nested: Any, kind: type = Tensor
     return nested
 
 
-def tensors_in(nested: Any) -> Iterator[Tensor]:
-    """Each tensor, in order."""
-    if isinstance(nested, Tensor):
+def tensors_in(nested: Any, kind: type = Tensor) -> Iterator[Any]:
+    """Each tensor, or each of another `kind`, in order."""
+    if isinstance(nested, kind):
         yield nested
     elif isinstance(nested, MutableMapping):
         for value in nested.values():
-            yield from tensors_in(value)
+            yield from tensors_in(value, kind)
     elif isinstance(nested, list | tuple):
         for value in nested:
-            yield from tensors_in(value)
+            yield from tensors_in(value, kind)
 
 
 def count_examples(nested: Any, asked: int | None = None) -> int:
@@ -48,8 +50,10 @@ def count_examples(nested: Any, asked: int | None = None) -> int:
 
     Of a list or tuple with a part for each example, as many as there are parts. `asked` is how many the data set was
     asked for, where that is known. Raises `UserError` where it is the second dimension, and what a mean is over cannot
-    be told.
+    be told. Where there are no tensors, arrays of NumPy are counted alike.
     """
+    if not any(True for _ in tensors_in(nested)):
+        nested = map_tensors(lambda array: torch.empty(array.shape, device="meta"), nested, np.ndarray)
     sizes = next((tuple(tensor.shape) for tensor in tensors_in(nested) if tensor.dim() > 0), ())
     if isinstance(nested, list | tuple) and not hasattr(nested, "_fields") and _one_for_each(nested, sizes, asked):
         return len(nested)

@@ -71,6 +71,12 @@ def own_optimizer(configure: Callable[..., Any], model: nn.Module, params: Any) 
         )
     if any(isinstance(part, LBFGS) for part in getattr(optimizer, "optimizers", [optimizer])):
         raise UserError(f"net.py: configure_optimizer: {NO_LBFGS}")
+    if not _steps_alone(optimizer):
+        name = type(optimizer).__name__
+        raise UserError(
+            f"net.py: configure_optimizer: a {name} needs a closure in each step, which train.py does not give; a loop "
+            "of your own can, docs/your-own-loop.md"
+        )
     own = {id(parameter) for parameter in model.parameters()}
     strange = [p for group in optimizer.param_groups for p in group["params"] if id(p) not in own]
     if strange:
@@ -80,6 +86,15 @@ def own_optimizer(configure: Callable[..., Any], model: nn.Module, params: Any) 
             "no checkpoint would hold them: make what they belong to, such as a loss, a part of Net"
         )
     return optimizer
+
+
+def _steps_alone(optimizer: Optimizer) -> bool:
+    """Whether a step can be taken without a closure."""
+    try:
+        inspect.signature(optimizer.step).bind()
+    except TypeError:
+        return False
+    return True
 
 
 class Together(Optimizer):
@@ -117,7 +132,7 @@ class Together(Optimizer):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Give each its own back."""
         for optimizer, state in zip(self.optimizers, state_dict["optimizers"], strict=True):
-            optimizer.load_state_dict(state)
+            load_optimizer(optimizer, state)
         self.param_groups = self._groups()  # new ones, by now
 
 

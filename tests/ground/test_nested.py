@@ -2,6 +2,7 @@
 
 from collections import OrderedDict, UserDict, defaultdict, namedtuple
 
+import numpy as np
 import pytest
 import torch
 
@@ -66,8 +67,12 @@ def of_sizes(*sizes):
         (tuple(of_sizes(4, 4)), None, 4),
         (tuple(of_sizes(4, 4)), 4, 4),
         (Pair(torch.zeros(4), torch.zeros(9)), None, 4),  # two kinds, by their names
+        (np.zeros((4, 7)), 4, 4),
+        ([np.zeros(5), np.zeros(2), np.zeros(3)], None, 3),
+        ({"words": np.array(["a", "b"]), "length": np.zeros(2)}, None, 2),
+        ({"weights": np.zeros(9), "label": torch.zeros(4)}, None, 4),
     ],
-    ids=range(17),
+    ids=range(21),
 )
 def test_examples_are_counted(nested, asked, count):
     assert count_examples(nested, asked) == count

@@ -11,7 +11,7 @@ from torch import nn
 from engine.errors import UserError
 from engine.training.checkpoint import load_weights, read_checkpoint, readable, write_checkpoint
 from engine.training.metrics import Scores
-from engine.training.optimization import Schedule
+from engine.training.optimization import Schedule, Together
 from engine.training.state import State
 from tests.support.folders import same
 
@@ -186,11 +186,14 @@ class Odd(torch.optim.SGD):
         self.state["of all"] = {"seen": np.int64(self.state.get("of all", {"seen": 0})["seen"] + 1)}
 
 
-def test_an_optimizer_has_its_state_back_whatever_is_in_it(tmp_path):
+@pytest.mark.parametrize("together", [False, True], ids=["alone", "together with another"])
+def test_an_optimizer_has_its_state_back_whatever_is_in_it(tmp_path, together):
     def begun():
         torch.manual_seed(1)
         model = nn.Linear(2, 3)
-        return State(model, Odd(model.parameters(), lr=0.01, momentum=0.9), Schedule(), None, Scores({}))
+        odd = Odd([model.weight], lr=0.01, momentum=0.9)
+        both = Together(torch.optim.SGD([model.bias], lr=0.01), odd) if together else odd
+        return State(model, both, Schedule(), None, Scores({})), odd
 
     def take_steps(state, count):
         for _ in range(count):
@@ -198,19 +201,16 @@ def test_an_optimizer_has_its_state_back_whatever_is_in_it(tmp_path):
             state.model(torch.ones(5, 2)).square().mean().backward()
             state.optimizer.step()
 
-    def kept_by(state):
-        return [state.optimizer.state[parameter] for parameter in state.model.parameters()]
-
-    whole, later = begun(), begun()
+    (whole, kept), (later, given) = begun(), begun()
     take_steps(whole, 3)
     write_checkpoint(whole.checkpoint(), False, tmp_path)
     later.restore(read_checkpoint(tmp_path / "last.pth.tar"), tmp_path)
     for state in (whole, later):
         take_steps(state, 3)
     assert torch.equal(whole.model.weight, later.model.weight)
-    assert later.optimizer.state["of all"] == whole.optimizer.state["of all"] == {"seen": 6}
-    for one, other in zip(kept_by(whole), kept_by(later), strict=True):
-        assert all(equal(one[name], other[name]) for name in one | other)
+    assert given.state["of all"] == kept.state["of all"] == {"seen": 6}
+    one, other = kept.state[whole.model.weight], given.state[later.model.weight]
+    assert all(equal(one[name], other[name]) for name in one | other)
 
 
 def test_an_optimizer_with_a_way_of_its_own_to_load_is_left_to_it(tmp_path):

@@ -137,6 +137,13 @@ def test_own_optimizer_and_schedule_are_taken_as_they_are():
     assert (schedule.scheduler, schedule.unit) == (scheduler, "step")
 
 
+class Sharp(optim.Optimizer):
+    """Looks for a flat minimum, and computes the loss twice in each step."""
+
+    def step(self, closure):
+        raise AssertionError
+
+
 @pytest.mark.parametrize(
     ("made", "form"),
     [
@@ -149,8 +156,9 @@ def test_own_optimizer_and_schedule_are_taken_as_they_are():
             lambda model: optim.SGD([*model.parameters(), nn.Parameter(torch.ones(4, 7))], lr=1.0),
             r"1 parameters that are not in Net \(of shape \(4, 7\)\).*make what they belong to",
         ),
+        (lambda model: Sharp(model.parameters(), {"lr": 0.1}), "a Sharp needs a closure in each step"),
     ],
-    ids=["dict", "list", "pair", "nothing", "LBFGS", "parameters from elsewhere"],
+    ids=["dict", "list", "pair", "nothing", "LBFGS", "parameters from elsewhere", "a closure"],
 )
 def test_an_optimizer_that_cannot_be_trained_with_is_refused(made, form):
     with pytest.raises(UserError, match=f"configure_optimizer.*{form}"):
