@@ -289,8 +289,8 @@ class Schedule:
 
     def after_step(self, taken: bool = True) -> None:
         """Tell a scheduler that counts steps of one more, if it was taken."""
-        if taken and self.scheduler and self.unit == "step":
-            self.scheduler.step()
+        if taken and self.unit == "step":
+            self._step()
 
     def after_epoch(self, score: float, mode: str) -> None:
         """Tell a scheduler that counts epochs of one more, and one that waits for a plateau of its score."""
@@ -298,18 +298,43 @@ class Schedule:
             if self.follows_monitor and self.scheduler.mode != mode:  # known now that there are scores
                 self.scheduler = ReduceLROnPlateau(self.scheduler.optimizer, "max" if mode == "max" else "min")
             self.scheduler.step(score)
-        elif self.scheduler and self.unit == "epoch":
+        elif self.unit == "epoch":
+            self._step()
+
+    def _step(self) -> None:
+        if self.scheduler is None:
+            return
+        try:
             self.scheduler.step()
+        except ValueError as error:  # it was made for fewer steps than there are
+            raise UserError(
+                f'net.py: configure_scheduler: {error}; total_steps is how many a scheduler by "step" will be told of, '
+                'params.num_epochs how many one by "epoch"'
+            ) from error
 
     def state_dict(self) -> dict[str, Any]:
-        """What a checkpoint keeps; functions that a scheduler holds are made anew with it."""
-        state = self.scheduler.state_dict() if self.scheduler else {}
-        return {key: value for key, value in state.items() if not _is_function(value)}
+        """What a checkpoint keeps."""
+        return _state_of(self.scheduler) if self.scheduler else {}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from what a checkpoint kept."""
         if self.scheduler:
-            self.scheduler.load_state_dict(state)
+            _load_scheduler(self.scheduler, state)
+
+
+def _state_of(scheduler: LRScheduler) -> dict[str, Any]:
+    """What a checkpoint keeps of a scheduler, and of those that it holds; its functions are made anew with it."""
+    state = scheduler.state_dict().items()
+    plain = {key: _state_of(value) if isinstance(value, LRScheduler) else value for key, value in state}
+    return {key: value for key, value in plain.items() if not _is_function(value)}
+
+
+def _load_scheduler(scheduler: LRScheduler, state: dict[str, Any]) -> None:
+    """Give a scheduler what a checkpoint kept of it, and one that it holds for after a warm-up its own."""
+    held = {key: value for key, value in scheduler.state_dict().items() if isinstance(value, LRScheduler)}
+    for key, inner in held.items():
+        _load_scheduler(inner, state[key])
+    scheduler.load_state_dict({**state, **held})
 
 
 def _is_function(value: Any) -> bool:

@@ -4,7 +4,15 @@ import numpy as np
 import pytest
 import torch
 from torch import nn, optim
-from torch.optim.lr_scheduler import CyclicLR, LambdaLR, OneCycleLR, ReduceLROnPlateau
+from torch.optim.lr_scheduler import (
+    CyclicLR,
+    ExponentialLR,
+    LambdaLR,
+    LRScheduler,
+    OneCycleLR,
+    ReduceLROnPlateau,
+    StepLR,
+)
 
 from engine.errors import UserError
 from engine.training.checkpoint import read_checkpoint, write_checkpoint
@@ -224,6 +232,64 @@ def test_functions_that_a_scheduler_holds_are_not_saved():
     assert again.scheduler.shape(3) == 3
     cyclic = Schedule(CyclicLR(optim.SGD(nn.Linear(1, 1).parameters(), lr=0.1), 0.1, 1.0, scale_fn=lambda x: 1.0))
     assert not any(callable(value) for value in cyclic.state_dict().values())
+
+
+class GradualWarmup(LRScheduler):
+    """As it is published and copied from project to project: it holds the scheduler for after the warm-up."""
+
+    def __init__(self, optimizer, total, after):
+        self.total, self.after_scheduler, self.finished = total, after, False
+        super().__init__(optimizer)
+
+    def get_lr(self):
+        if self.last_epoch > self.total:
+            self.finished = True
+            return self.after_scheduler.get_last_lr()
+        return [base * self.last_epoch / self.total for base in self.base_lrs]
+
+    def step(self):
+        if self.finished:
+            self.after_scheduler.step()
+            self._last_lr = self.after_scheduler.get_last_lr()
+        else:
+            super().step()
+
+
+@pytest.mark.parametrize("inner", [lambda o: ExponentialLR(o, 0.8), lambda o: GradualWarmup(o, 1, StepLR(o, 2, 0.5))])
+@pytest.mark.parametrize("stop", [2, 6])
+def test_a_scheduler_that_holds_another_goes_on_from_a_checkpoint(tmp_path, inner, stop):
+    def made():
+        optimizer = optim.SGD(nn.Linear(1, 1).parameters(), lr=0.1)
+        scheduler = GradualWarmup(optimizer, 3, inner(optimizer))
+        return optimizer, own_schedule(lambda *_: (scheduler, "step"), optimizer, None, 12)
+
+    def rates_of(optimizer, schedule, steps):
+        for _ in range(steps):
+            optimizer.step()
+            schedule.after_step()
+            yield optimizer.param_groups[0]["lr"]
+
+    (optimizer, schedule), (again, resumed) = made(), made()
+    list(rates_of(optimizer, schedule, stop))
+    content = {"state_dict": {}, "optim_dict": optimizer.state_dict(), "schedule": schedule.state_dict()}
+    write_checkpoint(content, False, tmp_path)
+    content = read_checkpoint(tmp_path / "last.pth.tar")
+    again.load_state_dict(content["optim_dict"])
+    resumed.load_state_dict(content["schedule"])
+    rates = list(rates_of(optimizer, schedule, 6))
+    assert list(rates_of(again, resumed, 6)) == rates
+    assert len(set(rates)) > 2
+
+
+@pytest.mark.parametrize("unit", ["step", "epoch"])
+def test_a_scheduler_that_was_made_for_fewer_steps_is_one_line(unit):
+    optimizer = optim.SGD(nn.Linear(1, 1).parameters(), lr=0.1)
+    schedule = own_schedule(lambda *_: (OneCycleLR(optimizer, 0.1, total_steps=2), unit), optimizer, None, 9)
+    optimizer.step()
+    with pytest.raises(UserError, match=r"configure_scheduler: Tried to step 3 times\. .*total_steps is how many"):
+        for _ in range(3):
+            schedule.after_step()
+            schedule.after_epoch(0.5, "max")
 
 
 COSINE = pytest.param(np.cos, marks=pytest.mark.skipif(not hasattr(np.cos, "__dict__"), reason="NumPy 1: as with abs"))
