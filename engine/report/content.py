@@ -7,7 +7,7 @@ from pathlib import Path
 from engine.comparison import state_counts
 from engine.experiment import Entry
 from engine.hyperparameters import Values
-from engine.report.curves import epochs_kept, thinned
+from engine.report.curves import epochs_kept, shown
 from engine.report.facts import Facts, add_pictures, described, instant, looks, sources
 from engine.report.task_table import TaskTable, described_table, read_task_table
 from engine.wording import counted
@@ -72,7 +72,7 @@ def _details(facts: Sequence[Facts]) -> Values:
     texts: dict[str, int] = {}
     told = [
         {
-            "history": thinned(one.curves, most),
+            "history": shown(one.curves, most),
             "sampled": one.sampled,
             "pictures": one.pictures,
             "facts": described(one),

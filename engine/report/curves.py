@@ -20,12 +20,12 @@ def number(value: Any) -> float | None:
 
 
 def curves_of(rows: Sequence[Values]) -> Curves:
-    """The columns of `metrics.jsonl` that hold numbers: a value or None per epoch, to the six digits that one sees."""
+    """The columns of `metrics.jsonl` that hold numbers: a value or None per epoch."""
     columns = {}
     for name in dict.fromkeys(name for row in rows for name in row):
         values = [number(row.get(name)) for row in rows]
         if any(value is not None for value in values):
-            columns[name] = [None if value is None else float(f"{value:.6g}") for value in values]
+            columns[name] = values
     return columns
 
 
@@ -39,6 +39,12 @@ def epochs_kept(curves: Sequence[Curves]) -> int:
     """How many epochs of each run there is room for."""
     columns = sum(map(len, curves))
     return min(MOST_EPOCHS, max(FEWEST_EPOCHS, MOST_NUMBERS // max(columns, 1)))
+
+
+def shown(curves: Curves, most: int) -> Curves:
+    """Curves as a page shows them: some `most` of their epochs, numbers to the six digits that one sees."""
+    kept = thinned(curves, most)
+    return {name: [None if one is None else float(f"{one:.6g}") for one in curve] for name, curve in kept.items()}
 
 
 def thinned(curves: Curves, most: int) -> Curves:

@@ -2,7 +2,6 @@
 
 const SECTIONS = [["experiments", "Table"], ["curves", "Curves"], ["sides", "Side by side"], ["hyperparameters", "Hyperparameters"], ["time", "Time"],
   ["pictures", "Pictures"], ["provenance", "Provenance"], ["looks", "Test split"]];
-const SHORT_LIST = 4;
 const MOST_TOLD = 50; // picked experiments of which pictures and origins are shown
 
 function showHeader() {
@@ -21,13 +20,12 @@ function showBest() {
   find("best").textContent = current.best;
 }
 
-/** Each warning, which folds to its title; the list of which experiments it is about, if it is long, once more. */
+/** What to know before rows are compared: it folds to one line, and each warning opens to which experiments it is about. */
 function showWarnings() {
-  find("warnings").replaceChildren(...current.warnings.map(({ title, text, items }) => {
-    const list = element("ul", {}, items.map((item) => element("li", {}, item)));
-    const which = items.length > SHORT_LIST ? element("details", {}, element("summary", {}, "Which"), list) : list;
-    return element("details", { class: "warning", open: true }, element("summary", {}, element("strong", {}, title)), element("p", {}, text), which);
-  }));
+  const warnings = current.warnings.map(({ title, text, items }) => element("details", { class: "warning" },
+    element("summary", {}, element("strong", {}, title), ` ${text}`), element("ul", {}, items.map((item) => element("li", {}, item)))));
+  const count = warnings.length === 1 ? "1 warning" : `${warnings.length} warnings`;
+  find("warnings").replaceChildren(...(warnings.length ? [element("details", { open: true }, element("summary", {}, count), warnings)] : []));
 }
 
 function pickedEntries() {

@@ -38,7 +38,7 @@ function valuesCalled(key) {
   const plainly = (name) => name.toLowerCase().replaceAll(" ", "_");
   const titles = current.columns.map(({ title }) => plainly(title));
   const index = ["", "val_", "test_"].map((start) => titles.indexOf(start + plainly(key))).find((place) => place >= 0);
-  const param = paramsOf(current.entries).find((name) => plainly(name) === plainly(key));
+  const param = namesOfParams().find((name) => plainly(name) === plainly(key));
   if (param !== undefined && (index === undefined || current.columns[index].kind === "param")) {
     return (row) => entriesOf(row).map((entry) => paramOf(entry, param));
   }

@@ -14,7 +14,7 @@ function rowsBy(way) {
 
 /** The keys that rows can be made of: what differs between the experiments of the table, and their state. */
 function groupingKeys() {
-  return [...new Set(current.entries.flatMap(({ params }) => Object.keys(params))), "state"];
+  return [...namesOfParams().filter((name) => !Object.hasOwn(current.shared_params, name)), "state"];
 }
 
 function groupedBy(key) {

@@ -63,10 +63,15 @@ function unquoted(text) {
   return text?.startsWith('"') ? JSON.parse(text) : text;
 }
 
-/** The names of all hyperparameters of some experiments: those that differ from their base first, then those that vary. */
+/** The names of all hyperparameters in the table: those that vary, then those that all experiments share. */
+function namesOfParams() {
+  current.names ??= [...new Set([...current.entries.flatMap(({ params }) => Object.keys(params)), ...Object.keys(current.shared_params)])];
+  return current.names;
+}
+
+/** The same for some experiments: those first in which any of them differs from its base. */
 function paramsOf(entries) {
-  const shared = Object.keys(current.shared_params);
-  const names = [...new Set([...entries.flatMap(({ params }) => Object.keys(params)), ...shared])];
+  const names = namesOfParams();
   const isChanged = (name) => entries.some((entry) => differsFromBase(entry, name));
   return [...names.filter(isChanged), ...names.filter((name) => !isChanged(name))];
 }

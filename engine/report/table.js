@@ -1,6 +1,6 @@
 // The table: its rows sorted by a heading, filtered by words, unfolded to their experiments, picked by a click.
 
-const MOST_LINES = 300; // what a browser lays out at once without a pause
+const MOST_LINES = 200; // what a browser lays out at once without a pause
 const MOST_PICKED = 100; // by one click
 const view = { column: 0, descending: false, conditions: [], rows: "seeds", most: MOST_LINES, hidden: new Set() };
 const picked = new Map(); // the key of a row -> the number of its color

@@ -347,7 +347,7 @@ def test_a_warning_is_in_sight(browser, tmp_path):
     make(tmp_path / "two", [0.6], {"learning_rate": 0.1}, code={"model/net.py": "other"}, data=None)
     shown(browser, report(tmp_path))
     (warning,) = browser.texts(".warning")
-    assert warning.startswith("2 versions of the task's code.\n\nCompare scores only between rows with the same letter")
+    assert warning.startswith("2 versions of the task's code. Compare scores only between rows with the same letter")
     place = browser.texts("th button").index("code") + 1
     assert sorted(browser.texts(f"tbody td:nth-child({place})")) == ["A", "B"]
 
@@ -400,18 +400,21 @@ def test_a_damaged_picture_is_named(browser, tmp_path):
     assert browser.texts("figure") == ["one: confusion on test\n\nThis file is damaged."]
 
 
-def test_a_long_list_of_what_differs_is_folded(browser, tmp_path):
+def test_warnings_fold_away_and_open_to_the_experiments_they_are_about(browser, tmp_path):
     for number in range(6):
-        make(tmp_path / str(number), [0.5], {"width": number}, code={"model/net.py": str(number)})
+        make(
+            tmp_path / str(number), [0.5], {"width": number}, code={"model/net.py": str(number)}, device=f"gpu {number}"
+        )
     shown(browser, report(tmp_path))
-    assert browser.texts(".warning") == [
-        '6 versions of the task\'s code.\n\nCompare scores only between rows with the same letter in the column "code".'
-        "\n\nWhich"
-    ]
-    browser.click(".warning details summary")
-    assert len(list(filter(None, browser.texts(".warning li")))) == 6
-    browser.click(".warning summary")  # folds all of it
-    assert browser.texts(".warning") == ["6 versions of the task's code."]
+    code, device = browser.texts(".warning")
+    assert code == (
+        '6 versions of the task\'s code. Compare scores only between rows with the same letter in the column "code".'
+    )
+    assert device == "6 devices. Times and examples per second do not compare between them."
+    browser.click(".warning summary")
+    assert len(browser.texts(".warning")[0].splitlines()) == 7
+    browser.click("#warnings summary")
+    assert browser.texts("#warnings") == ["2 warnings"]
 
 
 def test_in_the_dark_figures_are_dark_and_on_paper_they_are_not(browser, searched):
@@ -462,12 +465,39 @@ def test_the_headings_and_rows_can_be_reached_by_keyboard(page):
     assert page.run("return [...document.querySelectorAll('tbody input')].every(one => one.getAttribute('aria-label'))")
 
 
-def test_on_a_phone_only_the_table_scrolls_sideways(browser, searched):
-    browser.resize(400, 800)
-    try:
-        shown(browser, searched)
-        assert browser.run("return document.documentElement.scrollWidth <= innerWidth")
-        assert wait_for_figures(browser) == 11
-        assert browser.run("return document.documentElement.scrollWidth <= innerWidth")
-    finally:
-        browser.resize(1280, 900)
+def test_on_a_phone_only_tables_scroll_sideways(browser, tmp_path):
+    for width in (8, 16):
+        git = {"commit": "0" * 40, "patch": f"+{'a long line of code ' * 20}{width}", "untracked": {}}
+        for seed in (1, 2):
+            params = {"a_long_name_of_a_hyperparameter": width, "seed": seed}
+            name = f"a_folder/a_long_name_of_a_hyperparameter={width},another_long_name=0.123456789,seed={seed}"
+            make(tmp_path / name, [width / 20, width / 17], params, git=git)
+    browser.resize(390, 844)
+    shown(browser, report(tmp_path))
+    browser.run("document.querySelectorAll('details').forEach(one => one.open = true)")
+    wait_for_figures(browser)
+    assert browser.texts(".diff")
+    assert browser.run("return document.documentElement.scrollWidth") <= 390
+    lefts = in_each_figure(browser, "one.closest('#multiples') && Math.round(one.getBoundingClientRect().left)")
+    assert len({left for left in lefts if left}) == 2  # two beside each other
+    choose(browser, "#rows", "apart")
+    browser.run("document.querySelector('#table tbody input').click()")
+    assert browser.run("return document.documentElement.scrollWidth") <= 390
+
+
+def test_of_thousands_of_rows_some_are_there_and_the_rest_is_a_click_away(browser, tmp_path):
+    for number in range(450):
+        make(tmp_path / f"r{number}", [number / 500], {"width": number})
+    shown(browser, report(tmp_path))
+    assert len(names(browser)) == 200
+    assert browser.texts("#count") == ["450 of 450 rows (200 are shown) show 200 more"]
+    browser.click("#count button")
+    assert len(names(browser)) == 400
+    browser.click("#count button")
+    assert (len(names(browser)), browser.texts("#count")) == (450, ["450 of 450 rows"])
+    browser.type("#filter", "width<3")
+    assert names(browser) == ["r2", "r1", "r0"]
+    scroll_to(browser, "#time")
+    browser.wait("document.querySelector('#time-figure').dataset.drawn")
+    faintest = browser.run("return Math.min(...document.querySelector('#time-figure').data[0].marker.opacity)")
+    assert faintest < 0.3  # no slab of ink
