@@ -2,6 +2,7 @@
 
     python predict.py --model_dir experiments/base photo.jpg more_photos/
     python predict.py --model_dir experiments/base more_photos/ --out predictions.csv
+    python predict.py --model_dir examples/segmentation/experiments/base more_photos/ --out masks/
     python predict.py --model_dir examples/ner/experiments/tiny "Ada Lovelace lived in London"
     python predict.py --model_dir experiments/base --export model.pt2
 
@@ -9,12 +10,14 @@ The experiment's folder is all that is needed; what the task learned from its da
 """
 
 import argparse
+import os
 from collections.abc import Sequence
 from typing import NamedTuple
 
 from engine.errors import UserError, run
 from engine.experiment import Evaluation, plan_evaluation
 from engine.hosting import bar_kind, hosted
+from engine.hyperparameters import Params
 
 
 class Request(NamedTuple):
@@ -32,7 +35,7 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     parser.add_argument("inputs", nargs="*", metavar="FILE", help="a file, a folder, a text, or - for standard input")
     parser.add_argument("--model_dir", default="experiments/base", help="folder of the experiment")
     parser.add_argument("--restore_file", default="best", help="checkpoint: best, last, or a path")
-    parser.add_argument("--out", metavar="TABLE", help="write the predictions to this .csv or .jsonl")
+    parser.add_argument("--out", metavar="TABLE", help="write the predictions to this .csv or .jsonl, or pictures/")
     parser.add_argument("--export", metavar="MODEL", help="write the network as .pt2 or .onnx, tried on the inputs")
     return parser.parse_args(arguments)
 
@@ -44,8 +47,8 @@ def decide(arguments: Sequence[str] | None = None) -> Request:
         raise UserError(f"--export {options.export}: must end in .pt2 or .onnx")
     if not options.inputs and not options.export:
         raise UserError("there is nothing to predict: name files, folders or texts")
-    if options.out and not options.out.endswith((".csv", ".jsonl")):
-        raise UserError(f"--out {options.out}: must end in .csv or .jsonl")
+    if options.out and not options.out.endswith((".csv", ".jsonl", "/", os.sep)):
+        raise UserError(f"--out {options.out}: must end in .csv or .jsonl, or in / where the task gives pictures")
     plan = plan_evaluation(options.model_dir, restore_file=options.restore_file)
     return Request(plan, options.inputs or [plan.params.data_dir], options.out, options.export)
 
@@ -64,8 +67,9 @@ from tabulate import tabulate
 from torch import nn
 
 from engine import training
+from engine.randomness import seed_everything
 from engine.report import write_model_card
-from engine.training import Columns, Device, Inputs, Predictions, ReadInput, Task, find_sources, read_inputs
+from engine.training import Album, Columns, Device, Inputs, Predictions, ReadInput, Task, find_sources, read_inputs
 from engine.wording import counted
 
 TRIED = 8  # inputs on which an exported network is compared with itself
@@ -80,24 +84,34 @@ def reader(task: Task) -> ReadInput:
 
 
 @torch.no_grad()
-def predict(model: nn.Module, batches: Iterator[Inputs], task: Task, plan: Evaluation, device: Device) -> Columns:
-    """The columns of the table: `file`, then what the task's `predict` says of each example."""
-    predictions = Predictions("new", None, plan.params, task.predict, model)
+def predict(
+    model: nn.Module, batches: Iterator[Inputs], task: Task, request: Request, device: Device, album: Album
+) -> Columns:
+    """The columns of the table: `file`, then what the task says of each example, its pictures by their names."""
+    params = request.plan.params
+    says = (lambda columns, params: columns) if task.predict_new is not None else task.predict
+    predictions = Predictions("new", None, params, says, model)
     names: list[str] = []
     for inputs in batches:
         batch = device.move(inputs.batch)
         with device.autocast():
-            predictions.add(outputs_of(model, batch, task, plan), None, len(inputs.names))
+            told = answer(model, batch, inputs.names, task, params)
+        predictions.add(album.kept(told, inputs.names) if task.predict_new else told, None, len(inputs.names))
         names += inputs.names
     predictions.finish()
     return {"file": names, **predictions.columns}
 
 
-def outputs_of(model: nn.Module, batch: Any, task: Task, plan: Evaluation) -> Any:
-    """The outputs for a batch without labels; `step`, where the task has one, gets it as the loader would give it."""
+def answer(model: nn.Module, batch: Any, names: Sequence[str], task: Task, params: Params) -> Any:
+    """What the task's `predict_new` gives for new examples, else the outputs.
+
+    `step`, where the task has one, gets the batch as the loader would give it.
+    """
     if task.transform_inputs is not None:
-        batch = task.transform_inputs(batch, plan.params)
-    return model(batch) if task.step is None else task.step(model, batch, plan.params)[1]
+        batch = task.transform_inputs(batch, params)
+    if task.predict_new is not None:
+        return task.predict_new(model, batch, names, params)
+    return model(batch) if task.step is None else task.step(model, batch, params)[1]
 
 
 def main(arguments: Sequence[str] | None = None) -> Columns:
@@ -114,12 +128,16 @@ def carry_out(request: Request) -> Columns:
     if request.export:
         export(model, task, request, Path(request.export))
         return {}
+    album = Album(request.out)
+    if album.folder is not None and task.predict_new is None:
+        raise UserError(f"--out {request.out}: {task.name} gives no pictures, so it must end in .csv or .jsonl")
     sources = find_sources(request.words)
     unread: dict[str, str] = {}
     bar = bar_kind()(sources, unit="", delay=0.5)
     batches = read_inputs(bar, reader(task), request.plan.params, request.plan.params.batch_size, unread)
-    columns = predict(model, batches, task, request.plan, device)
-    show(columns, request.out)
+    seed_everything(request.plan.params.seed)  # for those that draw, such as a text
+    columns = predict(model, batches, task, request, device, album)
+    show(columns, album.table or request.out)
     for source, reason in list(unread.items())[:MOST_SHOWN]:
         print(f"{source}: {reason}", file=sys.stderr)
     if unread:
@@ -148,11 +166,14 @@ def export(model: nn.Module, task: Task, request: Request, path: Path) -> None:
 
 
 def show(columns: Columns, out: str | None) -> None:
-    """The table in a file, or its first lines on the terminal."""
+    """The table in a file, or its first lines on the terminal, where texts stand below each other."""
     rows = list(zip(*columns.values(), strict=True))
     if out is not None:
         training.write_table(Path(out), [*columns], rows)
         print(f"{out}: {counted(len(rows), 'prediction')}")
+    elif any(isinstance(value, str) and "\n" in value for _, *values in rows for value in values):
+        for name, *values in rows[:MOST_SHOWN]:
+            print("\n".join([f"== {name}", *map(str, values), ""]))
     elif rows:
         print(tabulate(rows[:MOST_SHOWN], list(columns), floatfmt=".3f", disable_numparse=[0]))
         if len(rows) > MOST_SHOWN:

@@ -1,9 +1,11 @@
 """The example that goes on with a text: its stretches, its network beside PyTorch's own, and whole runs of it."""
 # ruff: noqa: E402  # what may not be there can only be imported after a look
 
+import io
 import json
 import math
 import signal
+import sys
 from functools import partial
 
 import numpy as np
@@ -168,7 +170,8 @@ class TestNetwork:
                 assert tokens.shape[1] <= self.block_size
                 return 100.0 * nn.functional.one_hot((tokens + 1) % 5, 5)
 
-        assert continued(Alphabet(), torch.tensor([3]), 6).tolist() == [3, 4, 0, 1, 2, 3, 4]
+        prompts = torch.tensor([[3], [0]])
+        assert continued(Alphabet(), prompts, 6).tolist() == [[3, 4, 0, 1, 2, 3, 4], [0, 1, 2, 3, 4, 0, 1]]
 
 
 class TestRun:
@@ -195,3 +198,52 @@ class TestRun:
         assert len(samples) == 3
         assert set("".join(samples)) <= set(TEXT) | {"-"}
         assert np.isfinite(json.loads((killed / "metrics_test_best.json").read_text())["perplexity"])
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """A network that has seen the text of two letters in turn so often that it can go on with nothing else."""
+    folder = tmp_path_factory.mktemp("run")
+    (folder / "text").mkdir()
+    (folder / "text" / "1.txt").write_text("ab\n" * 3000)
+    settings = {**TINY, "data_dir": str(folder / "text"), "steps_per_epoch": 60, "learning_rate": 0.03}
+    words = [word for key, value in settings.items() for word in ("--set", f"{key}={value}")]
+    command = ["--from", LANGUAGE / "experiments" / "small", *words]
+    done = scripts.run("train", "--model_dir", folder / "run", *command, output=folder)
+    assert done.status == 0, done.stderr
+    return folder / "run"
+
+
+class TestPredict:
+    def test_a_text_from_the_command_line_a_file_or_a_line_goes_on(self, run, tmp_path, script):
+        (tmp_path / "prompt.txt").write_text("ab\na")
+        pipe = partial(read_from, "ab\n\nba\n")
+        out = tmp_path / "texts.jsonl"
+        words = ["b", tmp_path / "prompt.txt", "-", "--out", out]
+        done = script("predict", "--model_dir", run, *words, before=pipe)
+        assert done.status == 0, done.stderr
+        rows = [json.loads(line) for line in out.read_text().splitlines()]
+        assert [row["file"] for row in rows] == ["b", str(tmp_path / "prompt.txt"), "ab", "ba"]
+        for row, prompt in zip(rows, ["b", "ab\na", "ab", "ba"], strict=True):
+            assert row["text"].startswith(prompt)
+            assert len(row["text"]) == len(prompt) + 400
+            assert row["text"][len(prompt) :].count("ab\n") > 120  # of at most 134
+
+    def test_texts_stand_below_each_other(self, run, script):
+        lines = script("predict", "--model_dir", run, "ab", "b").stdout.splitlines()
+        assert lines[:3] == ["== ab", "ab", "ab"]
+        assert "== b" in lines
+
+    def test_what_cannot_go_on_is_named(self, run, script):
+        done = script("predict", "--model_dir", run, "", "xyz", "ab")
+        assert done.status == 2
+        assert done.stderr.splitlines() == [
+            ": holds nothing to go on with",
+            'xyz: \'xyz\' was not in the text that it learned from; with "tokens": "bytes" all is known',
+            "error: 2 of 3 inputs could not be read; the others are predicted",
+        ]
+        assert done.stdout.startswith("== ab\nab\n")
+
+
+def read_from(text):
+    sys.stdin = io.StringIO(text)

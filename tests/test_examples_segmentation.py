@@ -1,7 +1,11 @@
 """Images and masks stay together, pixel by pixel, from the files to the scores."""
 # ruff: noqa: E402  # what may not be there can only be imported after a look
 
+import csv
+import functools
 import json
+import signal
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +25,8 @@ from engine.errors import UserError
 from engine.hyperparameters import load_params
 from examples.segmentation.data_loader import fetch_dataloader
 from examples.segmentation.net import Net, loss_fn, metrics
+from tests.support import faults
+from tests.support.folders import checkpoint, same_results
 
 ALL = ("train", "val", "test")
 SHIPPED = json.loads((EXAMPLE / "experiments" / "base" / "params.json").read_text())
@@ -44,8 +50,9 @@ def folder(tmp_path):
     generator = np.random.default_rng(0)
     for number in range(20):
         blocks = np.array([0, 1, 3])[generator.integers(0, 3, (4, 4))]
-        write_pair(tmp_path, f"{number:02}", np.kron(blocks, np.ones((4, 4), int)), mode="P" if number % 2 else "L")
-    return tmp_path
+        mask = np.kron(blocks, np.ones((4, 4), int))
+        write_pair(tmp_path / "pairs", f"{number:02}", mask, mode="P" if number % 2 else "L")
+    return tmp_path / "pairs"
 
 
 class TestMasks:
@@ -185,15 +192,97 @@ class TestNet:
         assert float(found["dice"].compute()) == pytest.approx(np.mean(2 * both / sizes))
 
 
-def test_it_trains_is_evaluated_and_leaves_a_picture(folder, script, tmp_path):
-    run = tmp_path / "run"
-    settings = {"data_dir": folder, "num_epochs": 2, "image_size": 16, "num_channels": 4, "batch_size": 4}
-    words = [word for key, value in settings.items() for word in ("--set", f"{key}={value}")]
-    done = script("train", "--model_dir", run, "--from", EXAMPLE / "experiments" / "base", *words)
-    assert done.status == 0, done.stderr
+@pytest.fixture
+def train(script, folder, tmp_path):
+    """Trains a small network on pairs of one's own: `train("run", num_epochs=2)` gives the folder."""
+
+    def run(name, before=faults.nothing, status=0, **changes):
+        settings = {"data_dir": folder, "num_epochs": 2, "image_size": 16, "num_channels": 4, "batch_size": 4}
+        words = [word for key, value in (settings | changes).items() for word in ("--set", f"{key}={value}")]
+        source = EXAMPLE / "experiments" / "base"
+        done = script("train", "--model_dir", tmp_path / name, "--from", source, *words, before=before)
+        assert done.status == status, done.stderr
+        return tmp_path / name
+
+    return run
+
+
+def test_it_trains_is_evaluated_and_leaves_a_picture(train, script):
+    run = train("run")
     done = script("evaluate", "--model_dir", run)
     assert done.status == 0, done.stderr
     assert set(json.loads((run / "metrics_test_best.json").read_text())) >= {"mean_iou", "dice", "loss"}
     assert (run / "predictions_test.csv").read_text().startswith("file,share_of_0,share_of_1,share_of_3\n")
     with Image.open(run / "segmented_test.png") as picture:
         assert min(picture.size) > 300
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="processes are killed by signals")
+@pytest.mark.parametrize("batch", [2, 7])
+def test_a_run_that_is_killed_goes_on_to_the_same_bits(train, script, batch):
+    changes = {"save_steps": 1, "flip": "true", "shift": 0.1, "ema_decay": 0.9}
+    whole = train("whole", **changes)
+    per_network = 5 * batch  # so many of its parts are nn.Sequential
+    dying = functools.partial(faults.act_at_batch, per_network, faults.die)
+    killed = train("killed", before=dying, status=-signal.SIGKILL, **changes)
+    assert 0 < checkpoint(killed)["step"] < checkpoint(whole)["step"]
+    assert script("train", "--model_dir", killed).status == 0
+    assert same_results(whole, killed)
+
+
+def save_turned(path, pixels):
+    """A photograph that was taken with the camera on its side."""
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.fromarray(pixels).save(path, quality=95, exif=exif)
+
+
+def test_masks_of_new_photographs_have_their_size_and_the_numbers_of_train(train, script, tmp_path):
+    run = train("run")
+    photos = tmp_path / "photos"
+    (photos / "more").mkdir(parents=True)
+    draw = np.random.default_rng(0)
+    for name, shape in {"a.jpg": (40, 100, 3), "more/a.jpg": (32, 32, 3)}.items():
+        Image.fromarray(draw.integers(0, 256, shape, np.uint8)).save(photos / name)
+    save_turned(photos / "turned.jpg", draw.integers(0, 256, (30, 60, 3), np.uint8))
+    (photos / "broken.jpg").write_bytes(b"no image")
+    out = tmp_path / "masks"
+    done = script("predict", "--model_dir", run, photos, "--out", f"{out}/")
+    assert done.status == 2
+    assert done.stderr.splitlines()[-1] == "error: 1 of 4 inputs could not be read; the others are predicted"
+    assert done.stderr.startswith(f"{photos}/broken.jpg: ")
+    rows = list(csv.DictReader((out / "predictions.csv").open()))
+    assert [Path(row["mask"]).name for row in rows] == ["a.png", "a_2.png", "turned.png"]
+    sizes = []
+    for row in rows:
+        with Image.open(row["mask"]) as mask:
+            numbers = np.asarray(mask)
+            sizes.append(mask.size)
+            assert mask.mode == "P"
+        for value in (0, 1, 3):
+            assert (numbers == value).mean() == pytest.approx(float(row[f"share_of_{value}"]), abs=0.1)
+        assert set(np.unique(numbers)) <= {0, 1, 3}
+    assert sizes == [(100, 40), (32, 32), (30, 60)]
+
+
+def test_a_photograph_like_those_of_train_gets_the_mask_of_evaluation(train, script, folder, tmp_path):
+    run = train("run", num_epochs=3)
+    assert script("evaluate", "--model_dir", run, "--split", "train").status == 0
+    wanted = {row.pop("file"): row for row in csv.DictReader((run / "predictions_train.csv").open())}
+    done = script("predict", "--model_dir", run, folder / "images", "--out", tmp_path / "table.csv")
+    assert done.status == 0, done.stderr
+    given = {row.pop("file"): row for row in csv.DictReader((tmp_path / "table.csv").open())}
+    assert "mask" not in next(iter(given.values()))
+    for name, row in wanted.items():
+        assert {key: float(value) for key, value in given[str(folder / name)].items()} == pytest.approx(
+            {key: float(value) for key, value in row.items()}, abs=0.01
+        )
+
+
+def test_pictures_are_asked_of_a_task_that_gives_them(trained, script, tmp_path):
+    done = script("predict", "--model_dir", trained(tmp_path / "run"), "x", "--out", "masks/")
+    assert done.status == 2
+    assert (
+        done.stderr
+        == "error: --out masks/: tests.projects.points gives no pictures, so it must end in .csv or .jsonl\n"
+    )

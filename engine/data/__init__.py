@@ -8,6 +8,7 @@ from engine.data.augmentation import Augmentation
 from engine.data.batches import TensorBatches, to_device
 from engine.data.feed import Feed, SamePass
 from engine.data.image_cache import read_headers, read_image, read_images, read_masks
+from engine.data.image_file import upright_size
 from engine.data.image_folder import ImageFolder, Split, find_images
 from engine.data.iterators import fetch_iterators
 from engine.data.membership import fingerprint, may_share, shared_examples, sketch
@@ -34,6 +35,7 @@ __all__ = [
     "shared_examples",
     "sketch",
     "to_device",
+    "upright_size",
     "write_digits",
     "write_shapes",
 ]

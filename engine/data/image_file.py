@@ -36,6 +36,7 @@ EXTENSIONS = frozenset(extension for some in FORMATS.values() for extension in s
 LONGEST_SIDE = 65_500
 PHOTOMETRIC, BITS = 262, 258  # tags of TIFF; the first is 0 where large values are dark
 WHITE_IS_ZERO = 0
+ORIENTATION = 0x0112  # in what a camera writes beside the pixels
 
 
 class Content(NamedTuple):
@@ -67,6 +68,13 @@ def read_header(path: Path) -> np.ndarray:
     with _opened(path) as image:
         grey = image.mode in ("1", "L", "LA", "La", "F") or image.mode.startswith("I")
         return np.array([min(image.size), max(image.size), 1 if grey else 3], dtype=np.int32)
+
+
+def upright_size(path: str | Path) -> tuple[int, int]:
+    """Width and height of an image, however the camera was held, without decoding it."""
+    with _opened(Path(path)) as image:
+        is_turned = image.getexif().get(ORIENTATION, 1) >= 5
+        return (image.height, image.width) if is_turned else image.size
 
 
 def decode(path: Path, size: int, channels: int, fit: str = "crop") -> np.ndarray:

@@ -4,6 +4,7 @@ Everything that touches a network lives here; `train.py` and `evaluate.py` put i
 `experiment`. `classification` is imported by name where it is used: Matplotlib and scikit-learn take a second.
 """
 
+from engine.training.album import Album
 from engine.training.averaging import average_of
 from engine.training.checkpoint import last_checkpoint, load_weights, read_checkpoint, write_checkpoint
 from engine.training.device import Device, choose_device, device_for
@@ -39,6 +40,7 @@ from engine.training.tracking import TerminalLog, progress_bar, release_log, set
 from engine.training.trained import load_trained, read_own_checkpoint
 
 __all__ = [
+    "Album",
     "Columns",
     "Device",
     "Gradients",

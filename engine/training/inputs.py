@@ -27,7 +27,7 @@ def find_sources(words: Sequence[str]) -> list[str]:
     for word in words:
         if word == "-":
             found += [line for line in sys.stdin.read().splitlines() if line]
-        elif Path(word).is_dir():
+        elif word and Path(word).is_dir():
             files = (path for path in sorted(Path(word).rglob("*")) if path.is_file())
             found += [str(path) for path in files if not any(part.startswith(".") for part in path.parts)]
         else:

@@ -26,13 +26,14 @@ from engine.training.checkpoint import other_dicts, readable
 from engine.training.device import Device
 
 VALIDATION = ("val", "dev", "valid", "validation")  # one split, as different people call it
-OPTIONAL = ("metrics", "step", "configure_optimizer", "configure_scheduler", "predict", "report")
+OPTIONAL = ("metrics", "step", "configure_optimizer", "configure_scheduler", "predict", "predict_new", "report")
 CALLS = {  # what a task's functions are called with
     "Net": ("params",),
     "step": ("model", "batch", "params"),
     "configure_optimizer": ("model", "params"),
     "configure_scheduler": ("optimizer", "params", "total_steps"),
     "predict": ("outputs", "params"),
+    "predict_new": ("model", "inputs", "names", "params"),
     "report": ("predictions", "folder"),
     "fetch_dataloader": ("types", "data_dir", "params"),
     "read_input": ("source", "params"),
@@ -56,6 +57,7 @@ class Task:
     configure_scheduler: Callable[..., Any] | None
     predict: Callable[..., Any] | None
     report: Callable[..., Any] | None
+    predict_new: Callable[..., Any] | None = None
     read_input: Callable[..., Any] | None = None
     transform_inputs: Callable[..., Any] | None = None
 
@@ -82,7 +84,7 @@ def load_task(name: str, params: Params) -> Task:
         loss_fn=loss_fn,
         step=step and _giving_three(step),
         **{hook: getattr(net, hook, None) for hook in ("configure_optimizer", "configure_scheduler")},
-        **{hook: getattr(net, hook, None) for hook in ("predict", "report")},
+        **{hook: getattr(net, hook, None) for hook in ("predict", "predict_new", "report")},
         **{hook: getattr(loading, hook, None) for hook in ("read_input", "transform_inputs")},
     )
 

@@ -1,7 +1,7 @@
 """Stretches of a text, as characters or bytes; each is to be continued by one, at each of its places."""
 
 import random
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -67,6 +67,14 @@ def encode(text: str, params: Params) -> Tensor:
         )
     params.characters = known
     return torch.from_numpy(tokens.astype(np.uint8 if len(known) <= 256 else np.int32))
+
+
+def read_input(source: str, params: Params) -> Iterator[tuple[str, Tensor]]:
+    """The (N,) tokens of a prompt to go on with: a text, or what a text file holds."""
+    text = Path(source).read_text(encoding="utf-8") if len(source) < 256 and Path(source).is_file() else source
+    if not text:
+        raise UserError("holds nothing to go on with")
+    yield source, encode(text, params)
 
 
 # The text that is made on the spot

@@ -4,6 +4,7 @@ Sizes, first weights and training of nanoGPT's character models (github.com/karp
 """
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -131,13 +132,18 @@ def configure_scheduler(optimizer: Optimizer, params: Params, total_steps: int) 
 
 
 @torch.no_grad()
-def continued(model: Net, prompt: Tensor, length: int, temperature: float = 0.8) -> Tensor:
-    """(N,) tokens of a prompt, continued by `length` tokens that are drawn one after the other -> (N + length,)."""
-    tokens = prompt[None]
+def continued(model: Net, prompts: Tensor, length: int, temperature: float = 0.8) -> Tensor:
+    """(B, N) tokens of prompts, continued by `length` tokens that are drawn one after the other -> (B, N + length)."""
+    tokens = prompts
     for _ in range(length):
-        logits = model(tokens[:, -model.block_size :])[:, -1] / temperature
+        logits = model(tokens[:, -model.block_size :])[:, -1].float() / temperature
         tokens = torch.cat([tokens, torch.multinomial(logits.softmax(dim=1), 1)], dim=1)
-    return tokens[0]
+    return tokens
+
+
+def predict_new(model: Net, prompts: Tensor, names: Sequence[str], params: Params) -> dict[str, list[str]]:
+    """(B, N) tokens of prompts: each as a text that goes on."""
+    return {"text": [decode(tokens, params) for tokens in continued(model, prompts.long(), SAMPLE_LENGTH)]}
 
 
 def decode(tokens: Tensor, params: Params) -> str:
@@ -151,6 +157,6 @@ def report(predictions: Any, folder: Path) -> None:
     """Write texts that the network makes up to `samples.txt`; each begins as a line does."""
     params, model = predictions.params, predictions.model
     line_end = 10 if params.characters is None else max(0, params.characters.find("\n"))
-    start = torch.tensor([line_end], device=next(model.parameters()).device)
-    texts = [decode(continued(model, start, SAMPLE_LENGTH), params).strip() for _ in range(SAMPLES)]
+    starts = torch.full((SAMPLES, 1), line_end, device=next(model.parameters()).device)
+    texts = [decode(tokens, params).strip() for tokens in continued(model, starts, SAMPLE_LENGTH)]
     (folder / "samples.txt").write_text("\n\n---\n\n".join(texts) + "\n", encoding="utf-8")

@@ -1,6 +1,6 @@
 """Batches of photographs and masks, which say the class of each pixel; both are decoded once and moved alike."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path, PurePosixPath
 
 import numpy as np
@@ -13,8 +13,10 @@ from engine.data import (
     Split,
     TensorBatches,
     read_headers,
+    read_image,
     read_images,
     read_masks,
+    upright_size,
     write_shapes,
 )
 from engine.errors import UserError
@@ -133,6 +135,20 @@ def check_shapes(images: ImageFolder, masks: ImageFolder) -> None:
         if len(wrong):
             image, mask = (folder.splits[split].files[wrong[0]] for folder in (images, masks))
             raise UserError(f"{images.data_dir / mask}: has another shape than {image} ({len(wrong)} such in {split})")
+
+
+def read_input(source: str, params: Params) -> Iterator[tuple[str, Tensor]]:
+    """A whole photograph, its shorter side as long as those that were trained on, its longer one a multiple of 4."""
+    side, (width, height) = params.option(IMAGE_SIZE), upright_size(source)
+    longer = max(side, 4 * round(side * max(width, height) / min(width, height) / 4))
+    square = torch.from_numpy(read_image(source, longer, channels=3, fit="pad"))  # with bars beside the shorter side
+    start = (longer - side) // 2
+    yield source, square.narrow(2 if width < height else 1, start, side)
+
+
+def transform_inputs(images: Tensor, params: Params) -> Tensor:
+    """Normalised as they were for training."""
+    return Augmentation(params.mean, params.std)(images)
 
 
 def learn(pixels: np.ndarray, numbers: np.ndarray, params: Params) -> None:

@@ -1,13 +1,17 @@
 """A small U-Net; cross-entropy and Dice; mean intersection over union and Dice over the whole split."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor, nn
 from torch.nn import functional
 from torchmetrics.classification import MulticlassF1Score, MulticlassJaccardIndex
 
+from engine.data import upright_size
 from engine.errors import UserError
 from engine.hyperparameters import Key
 from utils import Params
@@ -75,6 +79,21 @@ def predict(outputs: Tensor, params: Params) -> dict[str, Tensor]:
     """The share of each image that is of each class, by the number of that class in the masks."""
     shares = functional.one_hot(outputs.argmax(dim=1), outputs.shape[1]).float().mean(dim=(1, 2))  # (B, C)
     return {f"share_of_{value}": shares[:, place] for place, value in enumerate(params.mask_values)}
+
+
+def predict_new(model: Net, images: Tensor, names: Sequence[str], params: Params) -> dict[str, Any]:
+    """The same of photographs, and their masks: as large as they are, indexed, with the numbers that train has."""
+    outputs = model(images)
+    table = torch.tensor(params.mask_values, dtype=torch.uint8)
+    masks = table[outputs.argmax(dim=1).cpu()].numpy()  # (B, H, W)
+    return {**predict(outputs, params), "mask": [as_picture(*pair) for pair in zip(masks, names, strict=True)]}
+
+
+def as_picture(mask: np.ndarray, name: str) -> Image.Image:
+    """An (H, W) mask as an indexed image of the size of the photograph in a file."""
+    picture = Image.fromarray(mask).convert("P")
+    picture.putpalette(np.random.default_rng(7).integers(0, 256, 768, np.uint8).tobytes())
+    return picture.resize(upright_size(name), Image.Resampling.NEAREST)
 
 
 @torch.no_grad()
