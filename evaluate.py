@@ -17,6 +17,7 @@ from engine.experiment import Entry, Evaluation, StopRequest, code_now, plan_eva
 from engine.files import stamps
 from engine.hosting import hosted
 from engine.hyperparameters import Params, Values
+from engine.launcher import is_first, refuse_several
 
 
 def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespace:
@@ -55,12 +56,13 @@ def decide(arguments: Sequence[str] | None = None) -> argparse.Namespace | Evalu
     options = parse_arguments(arguments)
     if not options.parent_dir:
         return plan_for(options.model_dir, options)
+    refuse_several("--parent_dir")
     options.members = read_members(options)
     return options
 
 
 if __name__ == "__main__":  # what is wrong ends here, before the seconds that importing torch takes
-    decided = run(decide)
+    decided: Any = run(decide) if is_first() else None  # the first of several tells the others
 
 import logging
 import sys
@@ -71,9 +73,9 @@ from torch import nn
 
 from engine import training
 from engine.comparison import summarize
-from engine.data import SamePass, TensorBatches, count_of, part_of
+from engine.data import EMPTY, SamePass, TensorBatches, count_of, part_of
 from engine.nested import as_pair
-from engine.training import Device, Losses, Predictions, Scores, Task, TerminalLog
+from engine.training import Device, Losses, Predictions, Processes, Scores, Task, TerminalLog
 from engine.wording import score_line
 
 
@@ -101,14 +103,20 @@ def evaluate(
     task: Task,
     params: Params,
     device: Device,
+    processes: Processes | None = None,
     predictions: Predictions | None = None,
 ) -> dict[str, float]:
     """The metrics and losses of the model over all `batches`, none without labels; fills `predictions`, if given."""
     model.eval()
-    scores = Scores(task.metrics(params))
+    processes = processes or Processes()
+    scores = Scores(task.metrics(params), processes=processes)
     bar = training.progress_bar(getattr(batches, "split", "evaluation"), getattr(batches, "count", None))
     with bar, training.batch_errors_explained(scores, batches):
-        for batch in itertools.islice(batches, params.max_eval_batches):
+        for batch in processes.each(itertools.islice(batches, params.max_eval_batches)):
+            if batch is EMPTY:  # it has fewer rows than there are processes
+                for counter in (scores, predictions) if predictions is not None else (scores,):
+                    counter.skip()
+                continue
             batch = device.move(batch)
             examples = getattr(batches, "examples", None)
             with device.autocast():
@@ -116,28 +124,31 @@ def evaluate(
             scores.add(losses, outputs, labels, examples)
             if predictions is not None:
                 predictions.add(outputs, labels, examples, getattr(batches, "indices", None))
-            bar.update(scores.examples - bar.n)
+            bar.update(processes.examples or scores.examples - bar.n)
     return scores.compute() if scores.batches else {}
 
 
-def evaluate_experiment(plan: Evaluation) -> dict[str, float]:
+def evaluate_experiment(plan: Evaluation, processes: Processes | None = None) -> dict[str, float]:
     """Evaluate a checkpoint on a split, and leave metrics, predictions and report in the experiment's folder."""
-    experiment, params = plan.experiment, plan.params
-    checkpoint = training.read_own_checkpoint(plan)
+    experiment, params, processes = plan.experiment, plan.params, processes or Processes()
+    checkpoint = processes.from_first(lambda: training.read_own_checkpoint(plan))
+    params.learn(checkpoint.get("learned", {}))
     params.provide(is_other_data=plan.is_on_other_data)
     device = training.device_for(params)
     logging.info(f"Evaluating {plan.checkpoint} on {plan.split}, on {device}")
-    experiment.warn_of_edits()
+    if processes.is_first:
+        experiment.warn_of_edits()
     if plan.is_on_other_data:
         logging.info(f"{params.data_dir} are other data than this run's: the scores do not count as its own")
 
     task = training.load_task(params.task, params)
-    edited = experiment.edited_code(code_now(params.task))
+    edited = processes.from_first(lambda: experiment.edited_code(code_now(params.task)))
     if edited:
         logging.warning(
             f"The code was edited since this run was trained: {', '.join(edited)}; it is scored as it is now"
         )
-    batches = training.fetch_batches(task, [plan.split], params, device)[plan.split]
+    with processes.first_of_machine_first():
+        batches = training.fetch_batches(task, [plan.split], params, device)[plan.split]
     if not plan.is_on_other_data:
         training.check_examples(checkpoint.get("learned", {}), {plan.split: batches})
         training.check_newness(task, checkpoint, plan.split, batches, params)
@@ -148,10 +159,27 @@ def evaluate_experiment(plan: Evaluation) -> dict[str, float]:
     training.load_weights(model, checkpoint["state_dict"], plan.checkpoint)
 
     training.release_log()
-    before = stamps(experiment.folder)
     predictions = Predictions(plan.name, batches, params, task.predict, model)
+    same_pass = SamePass(batches, params.seed, plan.split, processes.share)
     with training.torch_errors_explained(params.batch_size):
-        scores = evaluate(model, SamePass(batches, params.seed, plan.split), task, params, device, predictions)
+        scores = evaluate(model, same_pass, task, params, device, processes, predictions)
+    predictions.gather(processes)
+    if processes.is_first:
+        record(plan, task, scores, predictions, whole, edited)
+    return scores
+
+
+def record(
+    plan: Evaluation,
+    task: Task,
+    scores: dict[str, float],
+    predictions: Predictions,
+    whole: int | None,
+    edited: list[str],
+) -> None:
+    """Leave scores, predictions and the task's report in the experiment's folder."""
+    experiment, params = plan.experiment, plan.params
+    before = stamps(experiment.folder)
     predictions.finish()
     part = f" ({predictions.examples} of {whole or 'some'} examples)" if params.max_eval_batches else ""
     logging.info(f"- {plan.split}{part}: {score_line(scores) or 'no labels, only predictions'}")
@@ -162,7 +190,6 @@ def evaluate_experiment(plan: Evaluation) -> dict[str, float]:
         task.report(predictions, experiment.folder)
     written = [name for name, stamp in stamps(experiment.folder).items() if before.get(name) != stamp]
     logging.info(f"Wrote {', '.join(sorted(name for name in written if not name.endswith('.log')))}")
-    return scores
 
 
 def evaluate_group(options: argparse.Namespace) -> Values:
@@ -212,25 +239,31 @@ def group_lines(entries: Sequence[Entry], scores: dict[str, dict[str, float]]) -
             yield f"{group.name}, mean ± standard deviation of {len(rows)}: {', '.join(told)}"
 
 
-def carry_out(decided: argparse.Namespace | Evaluation) -> Values:
-    """Evaluate what was decided on, and say what one would type next; returns the scores, of a group by name."""
-    with StopRequest():  # a signal ends it where it is, with nothing half written
-        return evaluate_group(decided) if isinstance(decided, argparse.Namespace) else evaluate_one(decided)
+def carry_out(decided: argparse.Namespace | Evaluation | None) -> Values:
+    """Evaluate what was decided on, and say what one would type next; returns the scores, of a group by name.
+
+    Of several processes the first has decided, and the others hear of it.
+    """
+    with StopRequest() as stop, training.joined(stop) as processes:  # a signal ends it, with nothing half written
+        plan = processes.from_first(lambda: decided)
+        assert plan is not None
+        return evaluate_group(plan) if isinstance(plan, argparse.Namespace) else evaluate_one(plan, processes)
 
 
-def evaluate_one(plan: Evaluation) -> Values:
+def evaluate_one(plan: Evaluation, processes: Processes) -> Values:
     """Evaluate one experiment, and say what one would type next."""
     training.set_logger(plan.experiment.file("evaluate.log"))
-    scores = evaluate_experiment(plan)
+    scores = evaluate_experiment(plan, processes)
     parent = plan.experiment.folder.parent
-    print(f"Next: compare experiments with  {command('synthesize_results', '--parent_dir', parent)}")
+    if processes.is_first:
+        print(f"Next: compare experiments with  {command('synthesize_results', '--parent_dir', parent)}")
     return scores
 
 
 def main(arguments: Sequence[str] | None = None) -> Values:
     """Evaluate the checkpoint of an experiment, or of each in a group; returns the scores, of a group by name."""
     with hosted("evaluate", arguments):
-        return carry_out(decide(arguments))
+        return carry_out(decide(arguments) if is_first() else None)
 
 
 if __name__ == "__main__":

@@ -18,6 +18,7 @@ from engine.errors import UserError, run
 from engine.experiment import Evaluation, plan_evaluation
 from engine.hosting import bar_kind, hosted
 from engine.hyperparameters import Params
+from engine.launcher import refuse_several
 
 
 class Request(NamedTuple):
@@ -43,6 +44,7 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
 def decide(arguments: Sequence[str] | None = None) -> Request:
     """What is asked for, by the command line. Raises `UserError` if it cannot be done."""
     options = parse_arguments(arguments)
+    refuse_several("predict.py")
     if options.export and not options.export.endswith((".pt2", ".onnx")):
         raise UserError(f"--export {options.export}: must end in .pt2 or .onnx")
     if not options.inputs and not options.export:

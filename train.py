@@ -6,6 +6,8 @@
     python train.py --model_dir experiments/base --check
     python train.py --replay experiments/base
 
+    torchrun --nproc_per_node 4 train.py --model_dir experiments/base
+
 Run it again on the same folder, and it goes on where it was.
 """
 
@@ -18,6 +20,7 @@ from engine.errors import run
 from engine.experiment import LOG, Plan, Replay, farewell, plan_replay, plan_training
 from engine.hosting import hosted
 from engine.hyperparameters import Params, Values
+from engine.launcher import attempt, is_first, process_count, refuse_several
 
 
 def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespace:
@@ -42,19 +45,23 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
 def decide(arguments: Sequence[str] | None = None) -> Plan | Replay:
     """What there is to do, by the command line: begin, go on, or nothing, as it is finished; or all of it again."""
     options = parse_arguments(arguments)
+    if options.check:
+        refuse_several("--check")
     if options.replay:
+        refuse_several("--replay")
         return plan_replay(options.replay, options.model_dir, options.data_dir)
-    start = (options.data_dir, options.restore_file, options.fresh, options.source, options.settings)
+    fresh = options.fresh and attempt() == 0  # what torchrun starts again is to go on
+    start = (options.data_dir, options.restore_file, fresh, options.source, options.settings)
     return plan_training(options.model_dir or "experiments/base", *start, only_checks=options.check)
 
 
 if __name__ == "__main__":  # what needs no torch ends here, before the seconds that importing it takes
-    decided = run(decide)
-    if isinstance(decided, Plan) and decided.is_finished:
-        finished = decided
-        run(lambda: print(farewell(finished)))
+    decided: Any = run(decide) if is_first() else None  # the first of several tells the others
+    if process_count() == 1 and isinstance(decided, Plan) and decided.is_finished:
+        run(lambda: print(farewell(decided)))
         sys.exit()
 
+import contextlib
 import logging
 import math
 from pathlib import Path
@@ -66,28 +73,30 @@ from engine import training
 from engine.data import Feed, SamePass, part_of
 from engine.experiment import StopRequest, held
 from engine.randomness import use_deterministic_operations
-from engine.training import Device, Gradients, Hook, Schedule, Scores, State, Task, Watch
+from engine.training import Device, Gradients, Hook, Processes, Schedule, Scores, State, Task, Watch
 from evaluate import evaluate, forward
 
 
-def train(state: State, feed: Feed, task: Task, params: Params, device: Device, watch: Watch) -> None:
+def train(
+    state: State, feed: Feed, task: Task, params: Params, device: Device, watch: Watch, processes: Processes
+) -> None:
     """Train for one epoch, or what is left of it."""
     model, optimizer, scores = state.model, state.optimizer, state.scores
-    gradients = Gradients(model, params.accumulate)
+    gradients = Gradients(model, params.accumulate, processes)
     training.set_training_mode(model)
     batches = feed.epoch(state.epoch, start=scores.batches)  # of which some are done, where it was interrupted
     bar = training.progress_bar(f"epoch {state.epoch + 1}/{params.num_epochs}", feed.count, scores.examples)
     with bar, training.batch_errors_explained(scores, feed):
         for step in gradients.steps(batches):  # a step has one batch; with `accumulate`, it has so many
             optimizer.zero_grad()
-            for batch in step:
+            for batch in scores.present(step):  # all, but where there are more processes than rows
                 batch = device.move(batch)
                 with device.autocast():
                     losses, outputs, labels = forward(task, model, batch, params, feed.examples)
                 loss = gradients.share(losses)  # "loss", the one of them to minimise
                 state.loss_scale.scale(loss).backward()  # as it is, but in float16
                 scores.add(losses, outputs, labels, feed.examples)  # scored a batch later, where a GPU is at work
-            gradients.average()  # where a step has several batches
+            gradients.average(scores.not_finite_at)  # over all batches of the step, and all processes
             state.loss_scale.unscale(optimizer)
             training.clip_gradients(model, params.grad_clip)
             taken = state.loss_scale.step(optimizer)  # each is, but in float16 where gradients overflow
@@ -99,32 +108,43 @@ def train(state: State, feed: Feed, task: Task, params: Params, device: Device, 
 
 
 def train_and_evaluate(
-    state: State, feed: Feed, val_batches: Any, task: Task, params: Params, device: Device, watch: Watch
+    state: State,
+    feed: Feed,
+    val_batches: Any,
+    task: Task,
+    params: Params,
+    device: Device,
+    watch: Watch,
+    processes: Processes,
 ) -> None:
     """Train and evaluate, epoch by epoch, from wherever `state` is; keep the last checkpoint and the best one."""
     while state.is_to_go_on(params.num_epochs, params.patience):
         logging.info(f"Epoch {state.epoch + 1}/{params.num_epochs}")
-        train(state, feed, task, params, device, watch)
+        train(state, feed, task, params, device, watch, processes)
         train_scores = watch.training_scores()
         with watch.validation():
-            val_scores = evaluate(state.scored_model, val_batches, task, params, device)
-        if state.epoch == 0:
+            val_scores = evaluate(state.scored_model, val_batches, task, params, device, processes)
+        if state.epoch == 0 and processes.is_first:
             watch.board.add_images(feed.first_batch)
         watch.finish_epoch(train_scores, val_scores)
 
 
-def make_state(task: Task, params: Params, device: Device, batches_per_epoch: int, weights: Path | None) -> State:
+def make_state(
+    task: Task, params: Params, device: Device, batches_per_epoch: int, weights: Path | None, processes: Processes
+) -> State:
     """The network and all that training changes with it, before the first step; `weights` is where to start from."""
     model = device.place(task.Net(params))  # built under the seed alone, whatever the loaders drew
-    if weights is not None:
+    if weights is not None and processes.is_first:
         training.load_weights(model, training.read_checkpoint(weights)["state_dict"], weights)
+    model = training.replicated(model, params.sync_batchnorm, processes)  # the first one's weights for all
     averaged = training.average_of(model, params.ema_decay)  # a copy: of the weights to start from, not yet compiled
     if params.compile:
         model.compile()  # in place, so that the names in a checkpoint stay what they are
     optimizer = choose_optimizer(task, model, params)
     steps_per_epoch = math.ceil(batches_per_epoch / params.accumulate)  # the last one may be of fewer batches
     schedule = choose_schedule(task, optimizer, params, steps_per_epoch)
-    scores = Scores(task.metrics(params), every=training.sampling(params.save_summary_steps, batches_per_epoch))
+    every = training.sampling(params.save_summary_steps, batches_per_epoch)
+    scores = Scores(task.metrics(params), every, processes)
     learned = training.learned_values(params)
     return State(model, optimizer, schedule, averaged, scores, device.loss_scale(), learned=learned)
 
@@ -146,60 +166,72 @@ def choose_schedule(task: Task, optimizer: Optimizer, params: Params, steps_per_
     return training.make_schedule(params.schedule, optimizer, warmup_steps, total_steps)
 
 
-def run_experiment(plan: Plan, stop: StopRequest, on_epoch: Hook | None) -> None:
+def run_experiment(plan: Plan, stop: StopRequest, on_epoch: Hook | None, processes: Processes) -> None:
     """Put together what training needs, go back to the last checkpoint if there is one, and train."""
     experiment, params = plan.experiment, plan.params
     training.set_logger(experiment.file(LOG))
     device = training.device_for(params)
     if params.deterministic:
         use_deterministic_operations()
-    logging.info(f"Training {experiment.folder} on {device}")
+    together = f"in {processes.count} processes, each " if processes.count > 1 else ""
+    logging.info(f"Training {experiment.folder} {together}on {device}")
     for warning in plan.warnings:
         logging.warning(warning)
 
     task = training.load_task(params.task, params)
-    loaders = training.fetch_batches(task, ["train", "val"], params, device)
+    with processes.first_of_machine_first():  # it decodes, the others find it done
+        loaders = training.fetch_batches(task, ["train", "val"], params, device)
     batches_per_epoch = params.steps_per_epoch and params.steps_per_epoch * params.accumulate
-    feed = Feed(loaders["train"], params.seed, params.max_train_batches, batches_per_epoch)
-    val_batches = SamePass(part_of(loaders["val"], params.max_eval_batches), params.seed, "val")
-    state = make_state(task, params, device, len(feed), plan.weights)
+    feed = Feed(loaders["train"], params.seed, params.max_train_batches, batches_per_epoch, processes.share)
+    val_batches = SamePass(part_of(loaders["val"], params.max_eval_batches), params.seed, "val", processes.share)
+    state = make_state(task, params, device, len(feed), plan.weights, processes)
     state.feed = feed  # a loader with a state of its own has it in the checkpoint
     state.learned |= training.split_fingerprints(loaders)
     state.sketches = training.split_sketches(loaders)
     if plan.goes_on:
-        path, checkpoint = training.last_checkpoint(experiment.folder)
-        experiment.check_own(path, checkpoint.get("run"))
+        path, checkpoint = processes.from_first(lambda: training.last_checkpoint(experiment.folder))
+        if processes.is_first:
+            experiment.check_own(path, checkpoint.get("run"))
         training.check_examples(checkpoint["learned"], loaders)
         state.restore(checkpoint, path)
-        experiment.cut_history(state.epoch)
+        if processes.is_first:
+            experiment.cut_history(state.epoch)
         logging.info(f"Going on after epoch {state.epoch}, batch {state.scores.batches}")
 
-    with Watch(plan, state, device, stop, on_epoch) as watch:
-        train_and_evaluate(state, feed, val_batches, task, params, device, watch)
+    with Watch(plan, state, device, stop, on_epoch, processes) as watch:
+        train_and_evaluate(state, feed, val_batches, task, params, device, watch, processes)
 
 
-def carry_out(plan: Plan | Replay, on_epoch: Hook | None = None) -> None:
-    """Train as planned, if there is anything to do; `on_epoch` is told each epoch and its validation scores."""
-    if isinstance(plan, Replay):
-        training.replay(plan)
+def carry_out(decided: Plan | Replay | None, on_epoch: Hook | None = None) -> None:
+    """Train as planned, if there is anything to do; `on_epoch` is told each epoch and its validation scores.
+
+    Of several processes the first has decided, and keeps the folder; the others hear of it.
+    """
+    if isinstance(decided, Replay):
+        training.replay(decided)
         return
-    if plan.only_checks:
+    if decided is not None and decided.only_checks:
         from engine.check import check_project
 
-        check_project(plan, forward, choose_optimizer)
+        check_project(decided, forward, choose_optimizer)
         return
-    if not plan.is_finished:
-        with held(plan), StopRequest() as stop, training.torch_errors_explained(plan.params.batch_size):
-            run_experiment(plan, stop, on_epoch)
-    print(farewell(plan))
+    with StopRequest() as stop, training.joined(stop) as processes:
+        plan = processes.from_first(lambda: decided)
+        assert plan is not None
+        if not plan.is_finished:
+            explained = training.torch_errors_explained(plan.params.batch_size)
+            with held(plan) if processes.is_first else contextlib.nullcontext(), processes.ending_together(), explained:
+                run_experiment(plan, stop, on_epoch, processes)
+    if processes.is_first:
+        print(farewell(plan))
 
 
 def main(arguments: Sequence[str] | None = None, on_epoch: Hook | None = None) -> Values:
     """Train the experiment that the arguments name, or go on with it; returns the validation scores of its best."""
     with hosted("train", arguments):
-        plan = decide(arguments)
-        carry_out(plan, on_epoch)
-        return plan.experiment.best_scores()
+        decided = decide(arguments) if is_first() else None
+        carry_out(decided, on_epoch)
+        return {} if decided is None else decided.experiment.best_scores()
 
 
 if __name__ == "__main__":

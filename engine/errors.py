@@ -30,6 +30,16 @@ class DiskError(UserError):
     status = 1
 
 
+class Lost(UserError):
+    """The end of another process of the same run."""
+
+    status = 1
+
+
+class ToldElsewhere(Lost):
+    """The same, where the other process says itself why."""
+
+
 def run(main: Callable[[], Result]) -> Result:
     """Call `main` as a script: a `UserError` becomes its one line on stderr and its exit status."""
     sys.excepthook = _quiet_interruption
@@ -40,7 +50,8 @@ def run(main: Callable[[], Result]) -> Result:
         sys.stdout.flush()
         return result
     except UserError as error:
-        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        if not isinstance(error, ToldElsewhere):
+            print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
         sys.exit(error.status)
     except BrokenPipeError:  # `... | head`: nobody reads on
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -11,6 +11,7 @@ from contextlib import ExitStack, contextmanager
 from importlib.util import find_spec
 from typing import Any
 
+from engine.launcher import is_first
 from engine.system import STOP_SIGNALS
 
 
@@ -89,11 +90,14 @@ def _environment_kept() -> Iterator[None]:
 
 
 def bar_kind() -> Callable[..., Any]:
-    """`tqdm` as it looks right where it is shown: a notebook's own bar, or none where output is no terminal."""
+    """`tqdm` as it looks right where it is shown: a notebook's own bar, or none where output is no terminal.
+
+    Nor is there one in other processes of a run than its first.
+    """
     shell = sys.modules["IPython"].get_ipython() if "IPython" in sys.modules else None
     is_notebook = shell is not None and "IPKernelApp" in shell.config
     if is_notebook and find_spec("ipywidgets"):
         from tqdm.notebook import tqdm
     else:
         from tqdm import tqdm
-    return functools.partial(tqdm, leave=False, disable=False if is_notebook else None)
+    return functools.partial(tqdm, leave=False, disable=not is_first() or (False if is_notebook else None))

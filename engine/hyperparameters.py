@@ -57,6 +57,7 @@ KEYS = {key.name: key for key in (
     Key("accumulate", int, 1, "batches per step, which counts like one batch so many times as large", low=1),
     Key("ema_decay", float, None, "evaluate a running average of the weights; its decay per step", low=0, high=0.99999),
     Key("precision", str, "float32", "auto is what the hardware is fast in; float16 scales losses", choices=PRECISIONS),
+    Key("sync_batchnorm", bool, True, "batch norm over the whole batch where several GPUs share it; not on CPUs"),
     Key("channels_last", bool, False, "memory layout that convolutions prefer"),
     Key("compile", bool, False, "torch.compile: minutes at the start, faster steps on a GPU"),
     Key("device", str, "auto", "auto, cpu, cuda, cuda:1, mps; auto takes a GPU where there is one"),

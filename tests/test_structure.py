@@ -22,7 +22,10 @@ is_shipped = loading.is_file() and loading.read_text(encoding="utf-8").startswit
 ZONES = ["engine", "examples", *(["model"] if is_shipped else [])]
 MODULES = [*SCRIPTS, ROOT / "utils.py", *(path for zone in ZONES for path in sorted((ROOT / zone).rglob("*.py")))]
 SCRIPT_OF_SCRIPT = {"train": {"evaluate"}, "search_hyperparams": {"train"}}
-GROUND = {"errors", "files", "hosting", "hyperparameters", "nested", "randomness", "seeds", "system", "wording"}
+GROUND = {
+    *("errors", "files", "hosting", "hyperparameters", "launcher"),
+    *("nested", "randomness", "seeds", "system", "wording"),
+}
 ROOMS = {  # which other rooms a room may import; any of them the ground, which imports itself alone
     "data": set(),
     "experiment": set(),
@@ -37,6 +40,7 @@ LIGHT = [
     "files",
     "hosting",
     "hyperparameters",
+    "launcher",
     "seeds",
     "system",
     "wording",

@@ -14,12 +14,15 @@ from engine.data.iterators import fetch_iterators
 from engine.data.membership import fingerprint, may_share, shared_examples, sketch
 from engine.data.part import count_of, part_of
 from engine.data.sample_data import write_digits, write_shapes
+from engine.data.shares import EMPTY, Share
 
 __all__ = [
+    "EMPTY",
     "Augmentation",
     "Feed",
     "ImageFolder",
     "SamePass",
+    "Share",
     "Split",
     "TensorBatches",
     "count_of",

@@ -13,6 +13,7 @@ from typing import Any
 
 from engine.data.part import count_in, count_of, length_of
 from engine.data.passes import Batch, Pass, PlannedPasses, ReplayedPasses, StatefulPasses, TensorPasses, passes_over
+from engine.data.shares import Share
 from engine.errors import UserError
 from engine.hyperparameters import Values
 from engine.seeds import derive
@@ -28,11 +29,17 @@ class Feed:
     >>> for batch in feed.epoch(3, start=10): ...  # the fourth epoch, from its eleventh batch on
 
     With `max_batches`, each pass ends after so many, and they hold the same examples in every pass. An epoch is a pass,
-    as long as it turns out, or `batches_per_epoch` batches, wherever in a pass the one before it ended.
+    as long as it turns out, or `batches_per_epoch` batches, wherever in a pass the one before it ended. Of each batch
+    comes what is this process's share, and `EMPTY` where it has none.
     """
 
     def __init__(
-        self, loader: Iterable[Any], seed: int, max_batches: int | None = None, batches_per_epoch: int | None = None
+        self,
+        loader: Iterable[Any],
+        seed: int,
+        max_batches: int | None = None,
+        batches_per_epoch: int | None = None,
+        share: Share | None = None,
     ) -> None:
         self.seed = seed
         self.max_batches = max_batches
@@ -46,7 +53,8 @@ class Feed:
         self.count = count_in(loader, len(self)) if passes_through else None  # of examples in an epoch, where known
         self.first_batch: Any = None
         self.examples: int | None = None  # asked for in the latest batch, where that is known
-        self._passes = passes_over(loader)
+        self.share = share or Share()
+        self._passes = passes_over(loader, self.share)
         has_length = length_of(loader) is not None
         self._length_said_by = "len() of the training batches" if has_length else '"max_train_batches"'
         self._told = False
@@ -75,7 +83,8 @@ class Feed:
     def epoch(self, epoch: int, start: int = 0) -> Iterator[Any]:
         """The batches of one epoch (counted from 0), from batch `start` on."""
         batches = self._pass_at(epoch, start) if self.batches_per_epoch is None else self._stretch(epoch, start)
-        for batch, self.examples in batches:
+        for entry in batches:
+            batch, self.examples = self.share.take(*entry)
             if self.first_batch is None:
                 self.first_batch = batch
             yield batch
@@ -171,12 +180,13 @@ class SamePass:
     >>> for batch in batches: ...
     """
 
-    def __init__(self, loader: Iterable[Any], seed: int, split: str) -> None:
+    def __init__(self, loader: Iterable[Any], seed: int, split: str, share: Share | None = None) -> None:
         self.examples: int | None = None  # asked for in the latest batch, where that is known
         self.split = split
         self._most = promised_length(loader, split) or count_of(loader)  # where len() is lacking, batches of one
         self.count = None if self._most is None else count_in(loader, self._most)  # of examples, where known
-        self._passes = passes_over(loader)
+        self.share = share or Share()
+        self._passes = passes_over(loader, self.share)
         order_seed = derive(seed, split)  # what is made on the fly differs from what was trained on
         self._this = Pass(0, order_seed, derive(order_seed, 0, 1))
         self._begun: Iterator[Batch] | None = None
@@ -185,8 +195,8 @@ class SamePass:
 
     def __iter__(self) -> Iterator[Any]:
         batches, self._begun = self._begun or self._begin(), None
-        for given, (batch, examples) in enumerate(batches, start=1):
-            self.examples = examples
+        for given, entry in enumerate(batches, start=1):
+            batch, self.examples = self.share.take(*entry)
             self._look_for_an_end(given)
             yield batch
 

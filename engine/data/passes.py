@@ -11,10 +11,11 @@ from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
 import torch
-from torch.utils.data import DataLoader, IterableDataset, Sampler
+from torch.utils.data import DataLoader, DistributedSampler, IterableDataset, Sampler
 
 from engine.data.batches import TensorBatches
 from engine.data.seeded import Asked, SeededItems, chain
+from engine.data.shares import EMPTY, Share
 from engine.data.workers import Digest, led, start_method_of, started
 from engine.errors import UserError
 from engine.hyperparameters import Values
@@ -22,7 +23,9 @@ from engine.nested import tensors_in
 from engine.randomness import seed_everything, seed_generators
 from engine.seeds import derive
 
-Batch = tuple[Any, int | None]  # what a loader yields, and how many examples were asked for, where that is known
+# This process's share, with how many examples were asked for it, and what was for the whole batch; or, where that is
+# not known, the whole batch
+Batch = tuple[Any, int | None, Any]
 
 
 class Pass(NamedTuple):
@@ -38,15 +41,17 @@ class TensorPasses:
 
     follows_on = False
 
-    def __init__(self, loader: TensorBatches) -> None:
+    def __init__(self, loader: TensorBatches, share: Share) -> None:
         self.loader = loader
+        self.share = share
 
     def run(self, this: Pass, start: int = 0) -> Iterator[Batch]:
         """The batches of a pass from `start` on."""
         seed_everything(this.order_seed)
         for index, rows in enumerate(self.loader.order()[start:], start):
-            seed_everything(derive(this.seed, index))
-            yield self.loader.batch(rows), len(rows)
+            seed_everything(self.share.seed(this.seed, index))
+            own = self.share.of(rows)
+            yield self.loader.batch(own) if len(own) else EMPTY, len(own), rows
 
     def count(self, this: Pass, most: int) -> int:
         """How many batches a pass has."""
@@ -61,9 +66,10 @@ class PlannedPasses:
 
     follows_on = False
 
-    def __init__(self, loader: DataLoader[Any]) -> None:
+    def __init__(self, loader: DataLoader[Any], share: Share) -> None:
         self.loader = loader
-        self.plan = Plan(loader)
+        self.share = share
+        self.plan = Plan(loader, share)
         self.indices: Any = None  # that the data set was asked for in the latest batch
         self._told = False
         self._sent: bytes | None = None
@@ -73,9 +79,12 @@ class PlannedPasses:
         """The batches of a pass from `start` on."""
         self.plan.begin(this, start)
         for index, batch in enumerate(started(self._current()), start):
-            seed_everything(derive(this.seed, index))  # after the fetch: items may have used the generators
-            self.indices = self.plan.entries.popleft()
-            yield batch, None if self.indices is None else len(self.indices)
+            seed_everything(self.share.seed(this.seed, index))  # after the fetch: items may have used the generators
+            asked, self.indices = self.plan.entries.popleft()
+            if self.indices is None:
+                yield batch, None, None
+            else:
+                yield batch if len(self.indices) else EMPTY, len(self.indices), asked
         self._told = self._told or told_of_memory(self.plan.before, plain_attributes(self.plan.samplers))
 
     def count(self, this: Pass, most: int) -> int:
@@ -111,12 +120,21 @@ class PlannedPasses:
 
 
 class Plan(Sampler[Asked]):
-    """What the batches of a pass hold, drawn from a loader's own sampler as they are needed, each with its seed."""
+    """What the batches of a pass hold, drawn from a loader's own sampler as they are needed, each with its seed.
 
-    def __init__(self, loader: DataLoader[Any]) -> None:
+    Of each, the share of this process; where that is empty, a row is asked for all the same, and then left out.
+    """
+
+    def __init__(self, loader: DataLoader[Any], share: Share) -> None:
         self.loader = loader
+        self.share = share
         self.sampler: Any = loader.sampler if loader.batch_sampler is None else loader.batch_sampler
         self.samplers = list(chain(self.sampler, "sampler"))
+        if share.count > 1 and any(isinstance(part, DistributedSampler) for part in self.samplers):
+            raise UserError(
+                "each process takes its share of every batch by itself: leave DistributedSampler out, so that the "
+                "loader gives the batches of all"
+            )
         self.draws_at_once = all(_draws_at_once(part) for part in self.samplers)
         self.begin(Pass(0, 0, 0), 0)
 
@@ -124,7 +142,7 @@ class Plan(Sampler[Asked]):
         """Choose the pass, and the batch from which on it is drawn up."""
         self.this, self.start = this, start
         self.before: dict[str, Any] = {}  # what its samplers remembered
-        self.entries: deque[Any] = deque()  # of the batches that are on their way
+        self.entries: deque[tuple[Any, Any]] = deque()  # of the batches on their way: what is asked for, and our share
 
     def __iter__(self) -> Iterator[Asked]:
         begin_pass(self.loader, self.this)
@@ -141,15 +159,21 @@ class Plan(Sampler[Asked]):
                 is_batch = isinstance(entry, list) or (
                     self.loader.batch_sampler is not None and hasattr(entry, "__len__")
                 )
-                self.entries.append(entry if is_batch else None)
-                yield derive(self.this.seed, index, 1), entry
+                own = self.share.of(entry) if is_batch else entry
+                self.entries.append((entry, own if is_batch else None))
+                seed = derive(self.this.seed, index)
+                if is_batch:
+                    yield self.share.seed(seed, 1), own if len(own) else entry[:1]
+                else:  # a whole batch, the same in each process
+                    yield derive(seed, 1), entry
 
 
 class ReplayedPasses:
     """Passes over anything else that iterates, gone through from the first batch on to where they are to start."""
 
-    def __init__(self, loader: Any) -> None:
+    def __init__(self, loader: Any, share: Share) -> None:
         self.loader = loader
+        self.share = share
         self.workers = loader.num_workers if isinstance(loader, DataLoader) else 0
         self.follows_on = self.workers > 0 and loader.persistent_workers  # generators live on in workers that do
         self._told = self._told_memory = False
@@ -176,7 +200,9 @@ class ReplayedPasses:
                 return
             if self.workers > 1 and index < 2 and not self._told:
                 latest = self._told_of_copies(latest, batch)
-            yield batch, None
+            if self.share.rank:  # the first has drawn as one process alone does, and goes on from there
+                seed_everything(self.share.seed(this.seed, index))
+            yield batch, None, None
 
     def _told_of_copies(self, first: Any, batch: Any) -> Any:
         """Warn if the first batches, of one worker each, are the same. Returns the batch."""
@@ -196,8 +222,8 @@ class StatefulPasses(ReplayedPasses):
     After a restart it gets its state once, between two passes as well, so that it has back what it remembers of them.
     """
 
-    def __init__(self, loader: Any) -> None:
-        super().__init__(loader)
+    def __init__(self, loader: Any, share: Share) -> None:
+        super().__init__(loader, share)
         self.follows_on, self._told_memory = False, True  # for nothing is forgotten
         self._done = 0  # batches of the latest pass
         self._is_over = False  # it has given all it had
@@ -262,10 +288,10 @@ class StatefulPasses(ReplayedPasses):
             begin_pass(self.loader, this)
 
 
-def passes_over(loader: Any) -> TensorPasses | PlannedPasses | ReplayedPasses:
+def passes_over(loader: Any, share: Share) -> TensorPasses | PlannedPasses | ReplayedPasses:
     """Passes over a loader, planned where that is sure to give what the loader itself would."""
     if isinstance(loader, TensorBatches):
-        return TensorPasses(loader)
+        return TensorPasses(loader, share)
     has_state = _has_state(loader)
     if isinstance(loader, DataLoader) and _iterates_plainly(loader):
         is_stream = isinstance(loader.dataset, IterableDataset)
@@ -273,8 +299,8 @@ def passes_over(loader: Any) -> TensorPasses | PlannedPasses | ReplayedPasses:
             parts = [*parts_of(loader)[1:], *([iter(loader.dataset)] if is_stream else [])]
             has_state = any(_has_state(part) for part in parts)
         if not has_state and not is_stream:
-            return PlannedPasses(loader)
-    return StatefulPasses(loader) if has_state else ReplayedPasses(loader)
+            return PlannedPasses(loader, share)
+    return StatefulPasses(loader, share) if has_state else ReplayedPasses(loader, share)
 
 
 def begin_pass(loader: Any, this: Pass) -> None:

@@ -48,6 +48,9 @@ class Experiment:
         self.folder = Path(folder)
         self.status = Status(self.folder)
 
+    def __reduce__(self) -> tuple[type["Experiment"], tuple[Path]]:
+        return Experiment, (self.folder,)  # another process has a status of its own
+
     def file(self, name: str) -> Path:
         """The path of a file of this experiment."""
         return self.folder / name
@@ -120,9 +123,11 @@ class Experiment:
         first = self.run()
         if edited := self.edited_code(record["code"]):
             logging.warning(f"Changed since this run began: {', '.join(edited)}; it goes on with the code as it is now")
-        other = [key for key in ("versions", "device", "system") if first.get(key) != record[key]]
+        other = [key for key in ("versions", "device", "system", "processes") if first.get(key, 1) != record[key]]
         if other:
-            changes = ", ".join(f"{first.get(key)} -> {record[key]}" for key in other)
+            changes = ", ".join(
+                f"{first.get(key, 1)} -> {record[key]}{' processes' * (key == 'processes')}" for key in other
+            )
             logging.warning(f"This run began elsewhere, so its last bits may differ: {changes}")
 
     @property

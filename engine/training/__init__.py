@@ -15,13 +15,13 @@ from engine.training.explanations import (
     torch_errors_explained,
 )
 from engine.training.exporting import WithPreprocessing, export
+from engine.training.gradients import Gradients
 from engine.training.inputs import Inputs, ReadInput, find_sources, form_of_batch, read_inputs
 from engine.training.loss_scale import LossScale
 from engine.training.metric_objects import MacroF1
 from engine.training.metrics import Losses, Scores, mean_losses, sampling, to_numpy
 from engine.training.monitoring import Hook, Watch
 from engine.training.optimization import (
-    Gradients,
     Schedule,
     Together,
     clip_gradients,
@@ -32,7 +32,9 @@ from engine.training.optimization import (
     set_training_mode,
 )
 from engine.training.predictions import Columns, Predictions, write_table
+from engine.training.processes import Processes, joined
 from engine.training.replaying import replay
+from engine.training.replicas import replicated
 from engine.training.splits import check_examples, check_newness, split_fingerprints, split_sketches
 from engine.training.state import State
 from engine.training.task import Task, fetch_batches, import_anew, learned_values, load_task
@@ -50,6 +52,7 @@ __all__ = [
     "Losses",
     "MacroF1",
     "Predictions",
+    "Processes",
     "ReadInput",
     "Schedule",
     "Scores",
@@ -72,6 +75,7 @@ __all__ = [
     "find_sources",
     "form_of_batch",
     "import_anew",
+    "joined",
     "label_errors_explained",
     "last_checkpoint",
     "learned_values",
@@ -89,6 +93,7 @@ __all__ = [
     "read_own_checkpoint",
     "release_log",
     "replay",
+    "replicated",
     "sampling",
     "set_logger",
     "set_training_mode",

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from engine.errors import UserError
 from engine.training.metrics import Scores
+from engine.wording import counted
 
 TOO_SMALL = ("more than 1 spatial element", "Output size is too small", "Kernel size can't be greater than")
 IGNORED_LABEL = -100  # what torch's cross-entropy leaves out
@@ -60,7 +61,9 @@ def batch_errors_explained(scores: Scores, batches: Any) -> Iterator[None]:
     except (RuntimeError, ValueError, IndexError, TypeError) as error:
         examples = getattr(batches, "examples", None)
         if explanation := _explain_batch(str(error), examples, is_first=scores.batches == 0):
-            size = f" of {examples} example{'s' * (examples != 1)}" if examples else ""
+            count = scores.processes.count
+            whose = f", of which this one of {count} processes has" if count > 1 else " of"
+            size = f"{whose} {counted(examples, 'example')}" if examples else ""
             raise UserError(f"batch {scores.batches + 1}{size}: {explanation}") from error
         raise
 

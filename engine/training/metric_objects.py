@@ -1,8 +1,10 @@
 """Metrics that are objects, such as those of torchmetrics: what they are shown, remember, and compute."""
 
 import copy
+import itertools
 import warnings
 from collections import Counter, OrderedDict
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -16,11 +18,29 @@ OF_MODULES = set(vars(nn.Module()))  # parameters, hooks and the like, which are
 OBJECT_METHODS = ("update", "compute", "reset", "state_dict", "load_state_dict")
 
 
-def checked_object(name: str, metric: Any) -> Any:
-    """A copy of the metric object. Raises `UserError` if it lacks a method that such objects have."""
+def checked_object(name: str, metric: Any, count: int = 1) -> Any:
+    """A copy of the metric object, for `count` processes. Raises `UserError` if it lacks a method that it needs."""
     if lacking := [method for method in OBJECT_METHODS if not hasattr(metric, method)]:
         raise UserError(f'metric "{name}" has an update but no {", ".join(lacking)}, which metric objects need')
-    return copy.deepcopy(metric)
+    if count > 1 and not isinstance(metric, nn.Module) and not hasattr(metric, "merge"):
+        raise UserError(
+            f'metric "{name}": several processes need a method merge(states) of it, which goes on from what state_dict '
+            "gave in each of them"
+        )
+    metric = copy.deepcopy(metric)
+    for part in _parts_that_count(metric).values():
+        part.distributed_available_fn = _never  # else it would gather by itself, and turn its lists into tensors
+    return metric
+
+
+def _never() -> bool:
+    return False
+
+
+def _parts_that_count(metric: Any) -> dict[str, Any]:
+    """The metrics of torchmetrics within a metric, by their path; none in an object of another kind."""
+    modules = metric.named_modules() if isinstance(metric, nn.Module) else ()
+    return {path: part for path, part in modules if hasattr(part, "_defaults")}
 
 
 def update(metric: Any, outputs: Any, labels: Any) -> None:
@@ -48,10 +68,9 @@ def memory_of(metric: Any) -> Any:
         return metric.state_dict()
     if isinstance(metric, nn.ModuleDict):
         tuple(metric.items())  # a collection counts once for all metrics that count the same: now each has its own
-    parts = {name: part for name, part in metric.named_modules() if hasattr(part, "_defaults")}
     values = {
-        name: {key: value for key, value in vars(part).items() if key not in OF_MODULES and _is_plain(value)}
-        for name, part in parts.items()
+        path: {key: value for key, value in vars(part).items() if key not in OF_MODULES and _is_plain(value)}
+        for path, part in _parts_that_count(metric).items()
     }
     return {"state_dict": metric.state_dict(), "values": copy.deepcopy(values)}
 
@@ -65,6 +84,57 @@ def remember(metric: Any, memory: Any) -> None:
     parts = dict(metric.named_modules())
     for name, values in memory["values"].items():
         parts[name].__dict__.update(values)
+
+
+def merged(name: str, metric: Any, memories: list[Any]) -> Any:
+    """A metric object that remembers what those of several processes do, by what `memory_of` kept of each.
+
+    Raises `UserError` where that cannot be told from what each has counted.
+    """
+    whole = copy.deepcopy(metric)
+    if not isinstance(metric, nn.Module):
+        whole.merge(memories)
+        return whole
+    memory = copy.deepcopy(memories[0])
+    for path, part in _parts_that_count(metric).items():
+        values = [other["values"][path] for other in memories]
+        for key in values[0]:
+            place = ".".join(filter(None, (name, path, key)))
+            memory["values"][path][key] = _merged_value(place, part, key, [other.get(key) for other in values])
+    remember(whole, memory)
+    return whole
+
+
+def _merged_value(place: str, part: Any, key: str, values: list[Any]) -> Any:
+    """What all processes remember under a key: counts as the metric says, all else where it is equal."""
+    if key == "_update_count":
+        return sum(values)
+    if key not in part._defaults:
+        if key.startswith("_") or _all_equal(values):
+            return values[0]
+        raise UserError(f"metric {place}: is another one in each process, and several cannot be made one")
+    if isinstance(part._defaults[key], list):
+        return list(itertools.chain(*values))
+    reduction = part._reductions[key]
+    if reduction is None or reduction.__name__ == "dim_zero_mean":  # by how much each counts, nobody knows
+        if _all_equal(values):
+            return values[0]
+        raise UserError(
+            f"metric {place}: what several processes have counted there cannot be made one; a network with this metric "
+            "is for one process"
+        )
+    return reduction(torch.stack(values))
+
+
+def _all_equal(values: list[Any]) -> bool:
+    first, others = values[0], values[1:]
+    if isinstance(first, Tensor):
+        return all(torch.equal(first, other) for other in others)
+    if isinstance(first, list | tuple):
+        return len({len(value) for value in values}) == 1 and all(
+            _all_equal(list(v)) for v in zip(*values, strict=True)
+        )
+    return all(bool(np.all(first == other)) for other in others)
 
 
 def _is_plain(value: Any) -> bool:
@@ -130,6 +200,10 @@ class MacroF1:
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
         """Go on from these counts."""
         self.counts = state["counts"]
+
+    def merge(self, states: Sequence[dict[str, Tensor]]) -> None:
+        """Go on from the counts of several processes."""
+        self.counts = torch.stack([state["counts"] for state in states]).sum(dim=0)
 
     def compute(self) -> float:
         """The mean of 2 x hits / (labelled + predicted) over the classes that were labelled or predicted."""

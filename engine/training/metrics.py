@@ -4,16 +4,27 @@ import copy
 import itertools
 import math
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from engine.data import EMPTY
 from engine.errors import UserError, form_of
 from engine.nested import count_examples, map_tensors, tensors_in
-from engine.training.metric_objects import checked_object, flat, in_full, memory_of, names_of, remember, update
+from engine.training.metric_objects import (
+    checked_object,
+    flat,
+    in_full,
+    memory_of,
+    merged,
+    names_of,
+    remember,
+    update,
+)
+from engine.training.processes import Processes
 from engine.training.transfer import Transfer
 
 Metric = Callable[[Any, Any], Any]
@@ -37,6 +48,15 @@ class Pending(NamedTuple):
     asked: int | None
 
 
+class Totals(NamedTuple):
+    """What has been counted of a split: by one process, or by all of them."""
+
+    examples: int
+    losses: Sums
+    functions: Sums
+    objects: dict[str, Any]
+
+
 class Scores:
     """The losses and metrics of a split.
 
@@ -45,13 +65,15 @@ class Scores:
 
     With `every` > 1 the functions see only each so-manieth batch; losses and metric objects are exact over all batches
     all the same. A GPU is never waited for: what the functions and the sums need is copied while it goes on, and scored
-    a batch later.
+    a batch later. Of several processes each counts its own shares; what is kept or computed is of all of them.
     """
 
-    def __init__(self, metrics: dict[str, Any], every: int = 1) -> None:
+    def __init__(self, metrics: dict[str, Any], every: int = 1, processes: Processes | None = None) -> None:
         metrics = {name: metric for name, metric in metrics.items() if name != "loss"}  # the loss, as the course had it
         self.functions = {name: metric for name, metric in metrics.items() if not hasattr(metric, "update")}
-        self.objects = {name: checked_object(name, m) for name, m in metrics.items() if hasattr(m, "update")}
+        self.processes = processes or Processes()
+        count = self.processes.count
+        self.objects = {name: checked_object(name, m, count) for name, m in metrics.items() if hasattr(m, "update")}
         self.every = every
         self.reset()
 
@@ -71,6 +93,20 @@ class Scores:
     def sampled(self) -> list[str]:
         """The names of the scores that are of some batches only."""
         return list(self.functions) if self.every > 1 else []
+
+    def present(self, batches: Iterable[Any]) -> Iterator[Any]:
+        """The batches of which this process has a share; the others are counted, and that is all."""
+        for batch in batches:
+            if batch is EMPTY:
+                self.skip()
+            else:
+                yield batch
+
+    def skip(self) -> None:
+        """Count a batch of which this process has no share."""
+        self.settle()
+        self._settled += 1
+        self.batches += 1
 
     def add(self, losses: Losses | None, outputs: Any, labels: Any, asked: int | None = None) -> None:
         """Take one batch in, for which so many examples were asked; one without losses is not scored."""
@@ -105,14 +141,22 @@ class Scores:
 
     def state_dict(self) -> dict[str, Any]:
         """What a checkpoint keeps of a pass that is under way."""
-        self.settle()
-        counts = {"batches": self.batches, "examples": self.examples}
-        sums = copy.deepcopy({"losses": self._losses, "functions": self._functions})
-        return counts | sums | {"objects": {name: memory_of(metric) for name, metric in self.objects.items()}}
+        state = {"batches": self.batches, **_state_of(self._of_all())}
+        if self.processes.count > 1:
+            state["shares"] = self.processes.gather(_on_cpu(_state_of(self._own())))
+        return state
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on with a pass from what a checkpoint kept."""
+        """Go on with a pass from what a checkpoint kept.
+
+        Of several processes each goes on with what it had, to the bit; where they are more or fewer than those were,
+        the first does with what all had.
+        """
         self.batches = self._settled = state["batches"]
+        if len(shares := state.get("shares", ())) == self.processes.count:
+            state = shares[self.processes.rank]
+        elif not self.processes.is_first:
+            return
         self.examples = state["examples"]
         self._losses, self._functions = state["losses"], state["functions"]
         for name, metric in self.objects.items():
@@ -131,12 +175,33 @@ class Scores:
 
     def compute(self) -> dict[str, float]:
         """Each metric and loss over all batches so far, the metrics first."""
+        whole = self._of_all()
+        return self.processes.from_first(lambda: self._computed(whole))
+
+    def _of_all(self) -> Totals:
+        """What all processes have counted, in the first of them."""
+        own = self._own()
+        if self.processes.count == 1:
+            return own
+        memories = {name: _on_cpu(memory_of(metric)) for name, metric in self.objects.items()}
+        parts = self.processes.gather(own._replace(objects=memories))
+        if not self.processes.is_first:
+            return own
+        objects = {n: merged(n, metric, [part.objects[n] for part in parts]) for n, metric in self.objects.items()}
+        examples = sum(part.examples for part in parts)
+        return Totals(examples, _sum_of([p.losses for p in parts]), _sum_of([p.functions for p in parts]), objects)
+
+    def _own(self) -> Totals:
+        """What this process has counted."""
         self.settle()
-        if not self._losses:
+        return Totals(self.examples, self._losses, self._functions, self.objects)
+
+    def _computed(self, whole: Totals) -> dict[str, float]:
+        if not whole.losses:
             raise UserError("the split holds no batch to compute a loss from")
-        values = {name: flat(name, metric.compute()) for name, metric in self.objects.items()}
+        values = {name: flat(name, metric.compute()) for name, metric in whole.objects.items()}
         names = _without_twins(self._names({name: [part for part, _ in parts] for name, parts in values.items()}))
-        scores = _means(self._functions) | dict(itertools.chain(*values.values())) | _means(self._losses)
+        scores = _means(whole.functions) | dict(itertools.chain(*values.values())) | _means(whole.losses)
         return {name: scores[name] for name in names if name in scores}
 
     def _names(self, of_objects: dict[str, list[str]]) -> list[tuple[str, str]]:
@@ -183,6 +248,22 @@ def _add(sums: Sums, name: str, total: float, count: float) -> None:
     sum_of_name = sums.setdefault(name, [0.0, 0.0])
     sum_of_name[0] += total
     sum_of_name[1] += count
+
+
+def _state_of(totals: Totals) -> dict[str, Any]:
+    state = copy.deepcopy({name: getattr(totals, name) for name in ("examples", "losses", "functions")})
+    return state | {"objects": {name: memory_of(metric) for name, metric in totals.objects.items()}}
+
+
+def _sum_of(parts: list[Sums]) -> Sums:
+    whole: Sums = {}
+    for name, (total, count) in itertools.chain(*(part.items() for part in parts)):
+        _add(whole, name, total, count)
+    return whole
+
+
+def _on_cpu(memory: Any) -> Any:
+    return map_tensors(Tensor.cpu, memory)
 
 
 def _means(sums: Sums) -> dict[str, float]:

@@ -1,5 +1,6 @@
 """What is looked at while a run goes on: which score says what the best epoch is, and whether training is sound."""
 
+import contextlib
 import logging
 import time
 from collections.abc import Callable, Iterator
@@ -28,6 +29,7 @@ from engine.hyperparameters import Values
 from engine.training.checkpoint import drop_previous, readable, write_checkpoint
 from engine.training.device import Device
 from engine.training.optimization import try_to_load
+from engine.training.processes import Processes
 from engine.training.state import State
 from engine.training.task import in_json
 from engine.training.trackers import Tracker
@@ -43,11 +45,18 @@ class Watch:
     """Looks after a run, step by step: nothing is written before the first step has worked, and NaN stops it."""
 
     def __init__(
-        self, plan: Plan, state: State, device: Device, stop: StopRequest, on_epoch: Hook | None = None
+        self,
+        plan: Plan,
+        state: State,
+        device: Device,
+        stop: StopRequest,
+        on_epoch: Hook | None = None,
+        processes: Processes | None = None,
     ) -> None:
         self.plan = plan
         self.experiment, self.params = plan.experiment, plan.params
         self.stop = stop
+        self.processes = processes or Processes(stop=stop)
         self.state = state
         self.history = self.experiment.history() if plan.goes_on else []
         self.board = Board(self.experiment.file("tensorboard"), self.history)
@@ -66,6 +75,8 @@ class Watch:
         return self
 
     def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
+        if not self.processes.is_first:
+            return
         try:
             if error is None:
                 self.board.add_result(self.params.effective(), self.experiment.best_scores())
@@ -88,10 +99,12 @@ class Watch:
             self._begin()
             self.count_time(training=False)  # of listing the data, above all
         self.check_finite()
-        if self.stop.signal is not None or (self.params.save_steps and state.step % self.params.save_steps == 0):
+        self.processes.check_added_up()
+        signal = self.processes.signal
+        if signal is not None or (self.params.save_steps and state.step % self.params.save_steps == 0):
             self.count_time(training=True)
             self.save()
-        self.stop.check()
+        self.processes.check_stop()
 
     def training_scores(self) -> Values:
         """The scores of a whole epoch of training, if its loss was a finite number throughout."""
@@ -99,12 +112,16 @@ class Watch:
             self._begin()
         self.count_time(training=True)
         values = self.state.scores.compute()
+        self.hear_of_others()
         self.check_finite()
         return values
 
     def check_finite(self) -> None:
         """Raise if the loss was NaN or infinite in a batch that has been added up, or in float16 all gradients are."""
         what, batch = "the loss is", self.state.scores.not_finite_at
+        if self.processes.count > 1:  # all raise it, as soon as all know
+            known = self.state.scores.batches - 1 if batch is None else batch
+            batch = known if self.processes.not_finite else None
         if batch is None and self.state.loss_scale.is_exhausted:
             what, batch = "the gradients are", self.state.scores.batches - 1
         if batch is not None:
@@ -115,6 +132,10 @@ class Watch:
                 f'{rate:g}; try {wider}a smaller learning_rate, "grad_clip": 1 or "warmup_epochs": 1, and look for NaN '
                 "in the data"
             )
+
+    def hear_of_others(self) -> None:
+        """Ask all processes whether a loss was no number, for batches that were scored since their latest step."""
+        self.processes.not_finite = self.processes.any(self.state.scores.not_finite_at is not None)
 
     def count_time(self, training: bool) -> None:
         """Add the time since it was last counted; it is in each checkpoint, so that an interruption loses none."""
@@ -137,18 +158,22 @@ class Watch:
             return
         scores, rate = self.state.scores, float(self.state.optimizer.param_groups[0]["lr"])
         done = min(1.0, scores.batches / len(feed))
-        bar.total = feed.count or round(scores.examples / done)
+        examples = self.processes.examples or scores.examples - bar.n
+        bar.total = feed.count or round((bar.n + examples) / done)
         times = "<".join(tqdm.format_interval(seconds or 0) for seconds in self.seconds_left(done))
         bar.set_postfix_str(f"run {times}, loss {scores.loss:.3g}, lr {rate:.3g}", refresh=False)
-        bar.update(scores.examples - bar.n)
+        bar.update(examples)
 
     def save(self, is_best: bool = False) -> None:
         """Write the last checkpoint, and the best one if this is it, and say how far the run is."""
-        self.experiment.check_there()
         state = self.state
         content = state.checkpoint()
+        self.hear_of_others()
         self.check_finite()
         self.unsaved.check_form()
+        if not self.processes.is_first:
+            return
+        self.experiment.check_there()
         write_checkpoint(content, is_best, self.experiment.folder, keep_previous=True)
         self.experiment.status.progress(epoch=state.epoch, step=state.step, seconds=round(state.seconds, 1))
 
@@ -156,23 +181,29 @@ class Watch:
     def validation(self) -> Iterator[None]:
         """A signal stops the run at once; the epoch's training is kept, and only its validation done again."""
         try:
-            with self.stop.at_once(), self.unsaved.validating(self.state.scored_model):
+            at_once = self.stop.at_once() if self.processes.count == 1 else contextlib.nullcontext()
+            with at_once, self.unsaved.validating(self.state.scored_model):
                 yield
         except Stopped:
             self.count_time(training=False)
             self.save()
+            self.processes.any(False)  # none leaves before the first has saved
             raise
         self.count_time(training=False)
 
     def finish_epoch(self, train_scores: Values, val_scores: Values) -> None:
         """Count an epoch and keep it: its line first, then the checkpoint, whose epoch says which lines count."""
-        self.experiment.check_there()
+        if self.processes.is_first:
+            self.experiment.check_there()
         row = self._row(train_scores, val_scores)
         if self.monitor not in val_scores:
             choose_monitor(self.monitor, self.mode, val_scores)
         is_best = self.state.finish_epoch(val_scores[self.monitor], val_scores["loss"], self.mode)
-        self.experiment.record_epoch(row, val_scores, is_best)
+        if self.processes.is_first:
+            self.experiment.record_epoch(row, val_scores, is_best)
         self.save(is_best)
+        if not self.processes.is_first:
+            return
         self._log(row, train_scores, val_scores, is_best)
         self.board.add_epoch(row)
         self.tracker.add_epoch(row)
@@ -200,13 +231,14 @@ class Watch:
     def _row(self, train_scores: Values, val_scores: Values) -> Values:
         """The line in `metrics.jsonl` of the epoch that has just been validated."""
         state = self.state
+        examples = sum(self.processes.gather(state.scores.examples))
         return {
             "epoch": state.epoch + 1,
             **{f"train_{name}": value for name, value in train_scores.items()},
             **{f"val_{name}": value for name, value in val_scores.items()},
             "learning_rate": state.learning_rate,
             "seconds": round(state.seconds, 3),
-            "examples_per_second": round(state.scores.examples / state.training_seconds, 1),
+            "examples_per_second": round(examples / state.training_seconds, 1),
             **({PEAK_MEMORY: peak} if (peak := self.device.peak_memory()) is not None else {}),
             **({SAMPLED: [f"train_{name}" for name in sampled]} if (sampled := state.scores.sampled) else {}),
         }
@@ -232,8 +264,14 @@ class Watch:
         content = readable(self.state.checkpoint())  # what cannot be saved is told now, not after an epoch
         try_to_load(self.state.optimizer, content["optim_dict"])
         self.unsaved.check_form()
-        self.monitor, self.mode = choose_monitor(self.params.monitor, self.params.mode, self.state.scores.names)
+        wished = self.params.monitor, self.params.mode
+        self.monitor, self.mode = self.processes.from_first(lambda: choose_monitor(*wished, self.state.scores.names))
         self.count_time(training=True)
+        if self.processes.is_first:
+            self._begin_in_folder()
+
+    def _begin_in_folder(self) -> None:
+        """Record where the results come from, in the place of what was there."""
         self.tracker.connect({} if self.plan.is_fresh else self.experiment.latest_record())
         if self.plan.is_fresh:
             self.experiment.set_aside()
@@ -256,6 +294,7 @@ class Watch:
             "params": self.params.effective(),
             "overruled": in_json(overruled),
             "device": str(self.device),
+            "processes": self.processes.count,
             "monitor": self.monitor,
             "mode": self.mode,
             "parameters": sum(parameter.numel() for parameter in self.state.model.parameters()),

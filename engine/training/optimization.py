@@ -1,11 +1,10 @@
-"""From a loss to a step: the optimizer by name, the gradients before it, the learning rate over time."""
+"""How gradients become steps: the optimizer by name, the limit on their norm, the learning rate over time."""
 
 import copy
 import inspect
-import itertools
 import math
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable
 from operator import methodcaller
 from typing import Any
 
@@ -16,7 +15,6 @@ from torch.optim.lr_scheduler import LambdaLR, LRScheduler, ReduceLROnPlateau
 
 from engine.errors import UserError, did_you_mean, form_of
 from engine.nested import map_tensors, tensors_in
-from engine.training.metrics import Losses
 
 NO_LBFGS = (
     '"LBFGS" computes the loss many times in each step, which train.py does not: take another one, or write a loop '
@@ -235,40 +233,6 @@ def set_training_mode(model: nn.Module) -> None:
             own = list(module.parameters(recurse=False))
             if own and not any(parameter.requires_grad for parameter in own):
                 module.eval()
-
-
-class Gradients:
-    """The gradients of a step: of one batch, or of several that count like one as large as all of them together."""
-
-    def __init__(self, model: nn.Module, accumulate: int = 1) -> None:
-        self.model = model
-        self.accumulate = accumulate
-        self.weight: Any = 0
-
-    def steps(self, batches: Iterable[Any]) -> Iterator[Iterable[Any]]:
-        """The batches of each step, so many at a time; the last step may have fewer."""
-        rest = iter(batches)
-        for first in rest:
-            yield itertools.chain([first], itertools.islice(rest, self.accumulate - 1))
-
-    def share(self, losses: Losses | None) -> Tensor:
-        """What a batch adds to the loss of its step, to go backward from: its mean; its total when others are added."""
-        if losses is None:
-            raise UserError("there is no loss to train on: the batches hold no labels, or `step` returns None for it")
-        mean, weight = losses["loss"]
-        if self.accumulate == 1:
-            return mean
-        self.weight = self.weight + weight
-        return mean * weight
-
-    def average(self) -> None:
-        """Make them those of the mean over all examples of the step, where several batches were added up."""
-        if self.accumulate > 1:
-            scale = 1 / (self.weight + (self.weight == 0))
-            for parameter in self.model.parameters():
-                if parameter.grad is not None:
-                    parameter.grad.mul_(scale)
-            self.weight = 0
 
 
 def clip_gradients(model: nn.Module, largest_norm: float | None) -> None:

@@ -1,6 +1,7 @@
 """What the network says of each example of a split: gathered batch by batch, written as a table."""
 
 import csv
+import itertools
 import json
 import logging
 import operator
@@ -19,6 +20,7 @@ from engine.hyperparameters import Params
 from engine.nested import count_examples
 from engine.training.metric_objects import in_full
 from engine.training.metrics import to_numpy
+from engine.training.processes import Processes
 
 MOST_TARGETS = 20  # numbers for each example that still make a table; more are a picture or a sequence
 
@@ -39,6 +41,7 @@ class Predictions:
     model: nn.Module
     columns: dict[str, list[Any]] = field(default_factory=dict)
     examples: int = 0  # so far
+    sizes: list[int] = field(default_factory=list)  # of the batches so far; of several processes, of this one's shares
     _indices: list[int] | None = field(default_factory=list)  # in the data set, where they are known of all
     _left_out: set[str] = field(default_factory=set)
 
@@ -50,6 +53,7 @@ class Predictions:
     def add(self, outputs: Any, labels: Any, examples: int | None = None, indices: Any = None) -> None:
         """Take one batch in: of so many examples, at these indices of their data set, where that is known."""
         number = examples or count_examples(labels if labels is not None else outputs)
+        self.sizes.append(number)
         if not number:
             return
         if self.predict is None:
@@ -69,6 +73,21 @@ class Predictions:
                 self._indices.extend(map(operator.index, indices))
             except TypeError:  # they are not known, or a data set that is asked for by something else
                 self._indices = None
+
+    def skip(self) -> None:
+        """Take in a batch of which this process has no share."""
+        self.sizes.append(0)
+
+    def gather(self, processes: Processes) -> None:
+        """Bring what several processes have into the first, in the order of the batches."""
+        parts = processes.gather((self.columns, self._indices, self.sizes))
+        if processes.count == 1 or not processes.is_first:
+            return
+        columns, indices, sizes = zip(*parts, strict=True)
+        names = [name for name in columns[0] if all(name in part for part in columns if part)]
+        self.examples = sum(map(sum, sizes))
+        self.columns = {name: in_turn([part.get(name, []) for part in columns], sizes) for name in names}
+        self._indices = None if None in indices else in_turn(indices, sizes)
 
     def finish(self) -> None:
         """Put the names of the examples in front, where the batches have them."""
@@ -100,6 +119,25 @@ class Predictions:
         if not self.columns:
             return
         write_table(path, [*self.columns], zip(*self.columns.values(), strict=True))
+
+
+def in_turn(parts: Sequence[Sequence[Any]], sizes: Sequence[Sequence[int]]) -> list[Any]:
+    """What several processes have of each example, in the order of the batches: of each, they had every so-manieth row.
+
+    Where a process has not all of it, what is left is too short to be believed.
+
+    >>> in_turn(["acd", "b"], [[2, 1], [1, 0]])
+    ['a', 'b', 'c', 'd']
+    """
+    rests = [iter(part) for part in parts]
+    turns = (
+        rest
+        for shares in zip(*sizes, strict=True)
+        for row in range(max(shares))
+        for rest, size in zip(rests, shares, strict=True)
+        if row < size
+    )
+    return list(itertools.chain(*(itertools.islice(rest, 1) for rest in turns)))
 
 
 def write_table(path: Path, header: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:

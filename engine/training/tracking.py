@@ -14,6 +14,7 @@ from engine.errors import UserError
 from engine.experiment import SAMPLED
 from engine.hosting import bar_kind
 from engine.hyperparameters import Values
+from engine.launcher import is_first
 from engine.nested import tensors_in
 
 if TYPE_CHECKING:
@@ -73,12 +74,18 @@ class TerminalLog(logging.StreamHandler[Any]):
 
 
 def set_logger(log_path: str | Path) -> None:
-    """Log to the terminal and, from `release_log` on, to a file. Replaces the logs set before."""
+    """Log to the terminal and, from `release_log` on, to a file. Replaces the logs set before.
+
+    Of several processes, the first alone does: the others have nothing else to say.
+    """
     logger = logging.getLogger()
     for handler in logger.handlers[:]:
         if isinstance(handler, HeldLog | TerminalLog):
             logger.removeHandler(handler)
             handler.close()
+    if not is_first():
+        logger.addHandler(logging.NullHandler())
+        return
     logger.addHandler(HeldLog(log_path))
     if not _writes_to(sys.stdout, log_path):  # else each line would stand there twice
         logger.addHandler(TerminalLog())

@@ -1,0 +1,270 @@
+"""Several processes that train one network: each takes its share of every batch, and what they find is added up.
+
+They are started by torchrun or another launcher, and talk through `torch.distributed`: Gloo, and between GPUs NCCL. The
+first one alone decides, writes and speaks. All steps, saves and ends are agreed upon, so that none waits for another
+that has left. One process by itself talks to nobody: all of this is nothing to it.
+"""
+
+import contextlib
+import logging
+import time
+import uuid
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, TypeVar
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from engine import launcher
+from engine.data import Share
+from engine.errors import Lost, ToldElsewhere, UserError
+from engine.experiment import Stopped, StopRequest
+from engine.system import STOP_SIGNALS
+
+Result = TypeVar("Result")
+
+LAST_WORDS_SECONDS = 2.0  # within which a process that has ended said why, if it ever will
+MEETING_SECONDS = 600.0  # within which all of them are to be there
+POLL_SECONDS = 0.02
+ENDED, SIGNAL = "ended", "signal"  # keys of the store
+
+
+class Processes:
+    """The processes of a run, as one of them sees it; by itself it is the first and only one.
+
+    >>> with joined(stop) as processes:
+    ...     checkpoint = processes.from_first(lambda: read_checkpoint(path))
+    """
+
+    def __init__(self, rank: int = 0, count: int = 1, stop: StopRequest | None = None, store: Any = None) -> None:
+        self.rank, self.count = rank, count
+        self.is_first = rank == 0
+        self.share = Share(rank, count)
+        self.has_added_up = False  # gradients, in this step
+        self.rows = self.examples = 0  # of this process, and of all, in the latest step of several
+        self.not_finite = False  # whether a loss of any was not, by then
+        self._stop = stop
+        self._signal: int | None = None  # to stop by, as all know
+        self._store = store  # where each leaves its last words
+        self._has_told = False
+
+    @property
+    def signal(self) -> int | None:
+        """The signal by which all are to stop after this step, if one has come to any of them."""
+        return self._signal if self.count > 1 or self._stop is None else self._stop.signal
+
+    def check_stop(self) -> None:
+        """Raise `Stopped` if all are to stop; all of them do so, and none before the others have come this far."""
+        if self.signal is not None:
+            self.gather(None)
+            raise Stopped(self.signal)
+
+    def check_added_up(self) -> None:
+        """Raise `UserError` if no gradients were added up since the last time, though there are several processes."""
+        if self.count > 1 and not self.has_added_up:
+            raise UserError(
+                "this loop does not add up the gradients of its processes, so that each would train a network of its "
+                "own: have it use `Gradients` with them as train.py does, or run it in one process"
+            )
+        self.has_added_up = False
+
+    # What is said to one another
+
+    def agree(self, has_ended: bool = False, not_finite: bool = False, more: Sequence[float] = ()) -> list[float]:
+        """Tell the others how far this process is, and hear of them; returns the sums of what `more` each has to say.
+
+        Raises `UserError` where the loaders of the processes have given them other batches, or fewer.
+        """
+        share, wish = self.share, None if self._stop is None else self._stop.signal
+        own = [has_ended, share.checksum, share.rows, not_finite, *(wish == number for number in STOP_SIGNALS), *more]
+        facts = torch.tensor(own, dtype=torch.float64)
+        self.all_reduce(facts)
+        ended, checksums, rows, unsound, *rest = facts.tolist()
+        if ended not in (0, self.count) or checksums != self.count * share.checksum:
+            what = "other" if ended in (0, self.count) else "more"
+            raise UserError(
+                f"the loader gives {what} batches in one process than in another: what it draws is to follow from the "
+                "global generators or params.seed, and not from time or process"
+            )
+        self.rows, self.examples, self.not_finite = share.rows, int(rows), unsound > 0
+        self._signal = next((number for number, wishes in zip(STOP_SIGNALS, rest, strict=False) if wishes), None)
+        share.forget()
+        return rest[len(STOP_SIGNALS) :]
+
+    def each(self, batches: Iterable[Any]) -> Iterator[Any]:
+        """The batches of an evaluation; between them all agree to go on, or to stop."""
+        if self.count == 1:
+            yield from batches
+            return
+        for batch in batches:
+            self.agree()
+            self.check_stop()
+            yield batch
+        self.agree(has_ended=True)
+        self.check_stop()
+
+    def any(self, what: bool) -> bool:
+        """Whether it is so for any process."""
+        if self.count == 1:
+            return what
+        total = torch.tensor(float(what))
+        self.all_reduce(total)
+        return total.item() > 0
+
+    def gather(self, value: Result) -> list[Result]:
+        """In the first process, what each has for the value, in their order; in the others nothing."""
+        if self.count == 1:
+            return [value]
+        values: list[Any] | None = [None] * self.count if self.is_first else None
+        self._call(dist.gather_object, value, values)
+        return values or []
+
+    def from_first(self, make: Callable[[], Result]) -> Result:
+        """What `make` returns in the first process, which alone calls it."""
+        if self.count == 1:
+            return make()
+        values: list[Any] = [make() if self.is_first else None]
+        self._call(dist.broadcast_object_list, values)
+        return values[0]
+
+    @contextlib.contextmanager
+    def first_of_machine_first(self) -> Iterator[None]:
+        """One process of each machine goes through the block, which may take hours, before the others there do."""
+        key = f"prepared/{launcher.machine()}"
+        if self.count > 1:
+            logging.info("One process of each machine reads the data; the others wait")
+        if self.count > 1 and launcher.local_rank() > 0:
+            self._wait(lambda: self._store.check([key]))
+        yield
+        if self.count > 1 and launcher.local_rank() == 0:
+            self._store.set(key, "")
+
+    def all_reduce(self, tensor: Tensor) -> None:
+        """Make a tensor the sum of those of all processes."""
+        self._call(dist.all_reduce, tensor)
+
+    @torch.no_grad()
+    def add_up(self, tensors: Sequence[Tensor]) -> None:
+        """Make each tensor the sum of those of all processes, by one message."""
+        tensors = [torch.view_as_real(tensor) if tensor.is_complex() else tensor for tensor in tensors]
+        wide = torch.float64 if any(tensor.dtype == torch.float64 for tensor in tensors) else torch.float32
+        flat = torch.cat([tensor.reshape(-1).to(wide) for tensor in tensors])
+        self.all_reduce(flat)
+        self.has_added_up = True
+        parts = flat.split([tensor.numel() for tensor in tensors])
+        torch._foreach_copy_(tensors, [part.view_as(t) for part, t in zip(parts, tensors, strict=True)])
+
+    @torch.no_grad()
+    def copy_from_first(self, tensors: Sequence[Tensor]) -> None:
+        """Make each tensor what it is in the first process, to the bit, by one message."""
+        if self.count == 1 or not tensors:
+            return
+        flat = torch.cat([tensor.contiguous().reshape(-1).view(torch.uint8) for tensor in tensors])
+        self._call(dist.broadcast, flat, 0)
+        parts = flat.split([tensor.numel() * tensor.element_size() for tensor in tensors])
+        for tensor, part in zip(tensors, parts, strict=True):
+            tensor.copy_(part.clone().view(tensor.dtype).view_as(tensor))
+
+    def _call(self, function: Callable[..., Any], *arguments: Any) -> None:
+        try:
+            function(*arguments)
+        except RuntimeError as error:  # the connection to another has ended
+            raise self._last_words() from error
+
+    def _wait(self, condition: Callable[[], bool]) -> None:
+        """Wait for something that another process does, in Python, so that signals are heard."""
+        while not condition():
+            if self._store.check([ENDED]):
+                raise self._last_words()
+            time.sleep(POLL_SECONDS)
+
+    # How they end
+
+    @contextlib.contextmanager
+    def ending_together(self) -> Iterator[None]:
+        """What ends the block in one process ends it in all, and the reason is said once.
+
+        A stop that was asked for is a success to torchrun: else it would start the run again, or end the others.
+        """
+        try:
+            yield
+        except Stopped as stopped:
+            if self.count > 1 and not self._has_told and self._store.check([ENDED]):
+                raise self._last_words() from None  # it was torchrun that asked, as another has failed
+            self._tell(SIGNAL, str(stopped.number))
+            if launcher.is_supervised():
+                stopped.code = 0
+            raise
+        except ToldElsewhere:
+            raise
+        except Exception as error:
+            is_known = isinstance(error, UserError)
+            if not self._tell(ENDED, str(error) if is_known else f"{type(error).__name__}: {error}"):
+                raise ToldElsewhere(self._store.get(ENDED).decode()) from error
+            raise
+
+    def _tell(self, key: str, words: str) -> bool:
+        """Leave last words for the others; returns whether they are the first of this kind."""
+        if self.count == 1 or self._has_told:
+            return True
+        self._has_told = self._store.add(f"{key}/count", 1) == 1
+        if self._has_told:
+            self._store.set(key, words)
+        return self._has_told
+
+    def _last_words(self) -> BaseException:
+        """Why another process has ended, by what it said."""
+        until = time.monotonic() + LAST_WORDS_SECONDS
+        while time.monotonic() < until:
+            if self._store.check([ENDED]):
+                return ToldElsewhere(self._store.get(ENDED).decode())
+            if self._store.check([SIGNAL]):
+                self._has_told = True
+                return Stopped(int(self._store.get(SIGNAL)))
+            time.sleep(POLL_SECONDS)
+        return Lost(
+            "another process of this run has ended without a word (killed, or out of memory?); the same command goes "
+            "on from the last checkpoint"
+        )
+
+
+@contextlib.contextmanager
+def joined(stop: StopRequest) -> Iterator[Processes]:
+    """The processes that a launcher has started, this one among them, until all have come to the end of the block."""
+    processes = _meet(stop) if launcher.process_count() > 1 else Processes(stop=stop)
+    with processes.ending_together():
+        yield processes
+        if processes.count > 1:
+            processes.any(False)
+            dist.destroy_process_group()
+
+
+def _meet(stop: StopRequest) -> Processes:
+    """Come together with the others, by a name of its own: an attempt before may have left the same keys."""
+    rank, count = launcher.rank(), launcher.process_count()
+    store, *_ = next(dist.rendezvous("env://"))
+    name = _name_of_meeting(store, rank, count)
+    backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
+    store = dist.PrefixStore(name, store)
+    dist.init_process_group(backend, store=store, rank=rank, world_size=count)
+    return Processes(rank, count, stop, store)
+
+
+def _name_of_meeting(store: Any, rank: int, count: int) -> str:
+    """A name that the first has chosen and no earlier attempt has had: each leaves a word there and hears it again."""
+    own, until = uuid.uuid4().hex, time.monotonic() + MEETING_SECONDS
+    there = [f"{own}/{other}" for other in range(1, count)]
+    if rank == 0:
+        store.set("meeting", own)
+    while time.monotonic() < until:
+        if rank == 0 and store.check(there):
+            store.set(f"{own}/all", ",".join(store.get(key).decode() for key in there))
+            return own
+        if rank > 0 and store.check(["meeting"]):
+            name = store.get("meeting").decode()
+            store.set(f"{name}/{rank}", own)
+            if store.check([f"{name}/all"]) and own in store.get(f"{name}/all").decode().split(","):
+                return name
+        time.sleep(POLL_SECONDS)
+    raise Lost(f"not all of the {count} processes have come together within {MEETING_SECONDS / 60:.0f} minutes")
