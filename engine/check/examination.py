@@ -56,6 +56,7 @@ from engine.check.speed import (
 from engine.check.splits import (
     no_example_is_in_two_splits,
     no_picture_has_a_near_copy,
+    splits_are_drawn_alike,
 )
 from engine.errors import UserError
 from engine.experiment import Plan
@@ -95,6 +96,7 @@ CHECKS: tuple[Check, ...] = (
     shuffled_labels_are_not_learnt,
     learning_rate_is_borne,
     metrics_are_means,
+    splits_are_drawn_alike,
     no_example_is_in_two_splits,
     no_picture_has_a_near_copy,
     time_is_spent_on_training,

@@ -13,16 +13,30 @@ from torch.utils.data import DataLoader, IterableDataset
 
 from engine.check.finding import CannotJudge, Finding, failed, passed, warned
 from engine.check.project import Project
-from engine.data import TensorBatches
+from engine.data import TensorBatches, fingerprint
 from engine.nested import as_pair, tensors_in
 from engine.randomness import seed_everything
-from engine.training import fetch_batches
+from engine.training import ask_for, fetch_batches
 
 MOST_EXAMPLES = 20_000  # of a split that are looked at
 MOST_PICTURES = 4_000  # that are compared with each other
 SIDE = 16  # of the small copies of pictures
 ALIKE = 0.995  # correlation of two small copies of one picture
 UNLIKELY = 1e-4
+
+
+def splits_are_drawn_alike(project: Project) -> Finding:
+    """The loader, asked again under the same seed, gives the same examples in the same order."""
+    told = {split: fingerprint(project.loaders[split]) for split in ("train", "val")}
+    if None in told.values():
+        raise CannotJudge("the splits have neither names nor indices nor tensors to tell their examples by")
+    again = ask_for(project.task, list(told), project.params)
+    if others := [split for split in told if fingerprint(again[split]) != told[split]]:
+        return failed(
+            f"asked again, the loader gives other examples for {' and '.join(others)}, or another order",
+            "draw them under params.seed, and sort what is found in folders: else no run can go on or be tested",
+        )
+    return passed("asked again, the loader gives the same examples")
 
 
 def no_example_is_in_two_splits(project: Project) -> Finding:

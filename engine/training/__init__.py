@@ -37,7 +37,7 @@ from engine.training.replaying import replay
 from engine.training.replicas import replicated
 from engine.training.splits import check_examples, check_newness, split_fingerprints, split_sketches
 from engine.training.state import State
-from engine.training.task import Task, fetch_batches, import_anew, learned_values, load_task
+from engine.training.task import Task, ask_for, fetch_batches, import_anew, learned_values, load_task
 from engine.training.tracking import TerminalLog, progress_bar, release_log, set_logger
 from engine.training.trained import load_trained, read_own_checkpoint
 
@@ -62,6 +62,7 @@ __all__ = [
     "Together",
     "Watch",
     "WithPreprocessing",
+    "ask_for",
     "average_of",
     "batch_errors_explained",
     "check_examples",

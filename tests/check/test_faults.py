@@ -9,7 +9,7 @@ import torch
 from sklearn.metrics import f1_score
 from torch import nn
 from torch.nn import functional
-from torch.utils.data import DataLoader, TensorDataset
+from torch.utils.data import DataLoader, Subset, TensorDataset
 
 from engine.check.examination import CHECKS, examine, judge
 from tests.check.cases import (
@@ -250,6 +250,12 @@ FAULTS = [
         step=leaking,
     ),
     faulty(HEALTHY, "F1 as a function", "metrics are means", metrics={"f1": f1}),
+    faulty(
+        HEALTHY,
+        "splits drawn under no seed",
+        "splits are drawn alike",
+        loader=lambda data, _: DataLoader(Subset(data, np.random.default_rng().permutation(90)), 32),
+    ),
     faulty(
         HEALTHY,
         "pictures taken twice",
