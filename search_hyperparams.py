@@ -3,9 +3,11 @@
     python search_hyperparams.py --parent_dir experiments/learning_rate
     python search_hyperparams.py --parent_dir experiments/learning_rate --num_trials 40 --num_workers 4
     python search_hyperparams.py --parent_dir experiments/learning_rate --prepare
+    python search_hyperparams.py --parent_dir experiments/learning_rate --storage postgresql+psycopg://user@host/base
 
 The folder's params.json is what all trials share; what varies stands in search.json beside it. Run it again, and it
-goes on where it was: what is finished stays, what was interrupted goes on, what failed is tried once more.
+goes on where it was: what is finished stays, what was interrupted goes on, what failed is tried once more. With
+--storage, the same command on any number of machines carries out one search.
 """
 
 import argparse
@@ -15,6 +17,7 @@ import shutil
 import signal
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from os.path import samefile
 from pathlib import Path
 from shlex import join, quote
@@ -22,6 +25,7 @@ from shlex import join, quote
 from engine.comparison import group_entries, make_table, terminal_text
 from engine.errors import UserError, run
 from engine.experiment import (
+    BEST,
     LOG,
     PARAMS,
     RUN,
@@ -38,7 +42,7 @@ from engine.experiment import (
 from engine.files import replacing, write_json
 from engine.hosting import hosted
 from engine.hyperparameters import Values, load_params
-from engine.search import ENDED, LiveTable, Search, Trial, Trials, Workers, read_search
+from engine.search import ENDED, Company, LiveTable, Search, Trial, Trials, Workers, read_search
 
 # What a trial imports sooner or later: torch, what its first optimizer needs, TensorBoard with its pictures, and ours.
 TORCHS = ("torch", "torch._dynamo", "torch.utils.tensorboard", "tensorboard.plugins.hparams.api_pb2")
@@ -55,9 +59,12 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     parser.add_argument("--num_workers", type=int, help="trials at a time; if absent one per GPU, else per CPU core")
     parser.add_argument("--devices", metavar="cuda:0,cuda:1", help="devices to deal out; if absent all GPUs")
     parser.add_argument("--prepare", action="store_true", help="only make the folders, for a cluster's own queue")
+    parser.add_argument("--storage", metavar="URL", help="database through which several machines search together")
     options = parser.parse_args(arguments)
     if options.num_workers is not None and options.num_workers < 1:
         parser.error(f"--num_workers must be at least 1, not {options.num_workers}")
+    if options.prepare and options.storage:
+        parser.error("--prepare is for a cluster's own queue, which deals trials out by itself: leave out --storage")
     return options
 
 
@@ -112,34 +119,44 @@ def ask(trials: Trials) -> bool:
     return not trials.is_exhausted
 
 
-def next_trial(trials: Trials, busy: set[str]) -> Trial | None:
-    """The trial to start next, if there is one."""
+def due_trial(trials: Trials, busy: set[str]) -> Trial | None:
+    """A trial that could be trained next, if there is one."""
     trial = trials.due(busy)
     if trial is None and trials.search.method == "tpe" and ask(trials):
         trial = trials.due(busy)
     return trial
 
 
+def next_trial(trials: Trials, busy: set[str], company: Company) -> Trial | None:
+    """The trial to start next, if there is one that nobody else has taken."""
+    busy = set(busy)
+    while (trial := due_trial(trials, busy)) is not None and not company.take(trial):
+        busy.add(trial.name)
+    return trial
+
+
 # Training them
 
 
-def train_trials(trials: Trials, workers: Workers, stop: StopRequest, data_dir: str | None) -> None:
+def train_trials(trials: Trials, workers: Workers, stop: StopRequest, data_dir: str | None, company: Company) -> None:
     """Keep all workers busy until nothing is left to train, here or elsewhere."""
     table = LiveTable(trials)
     running: dict[str, Trial] = {}
     try:
         while True:
             stop.check()
-            while workers.has_room and (trial := next_trial(trials, set(running))) is not None:
+            company.exchange(running.values())
+            while workers.has_room and (trial := next_trial(trials, set(running), company)) is not None:
                 start_trial(trial, trials, workers, data_dir)
                 running[trial.name] = trial
-            if not running and not trials.elsewhere():
+            if not running and company.is_over:
                 return
             table.show(list(running.values()))
             for name, status in workers.ended(seconds=0.5).items():
                 trial = running.pop(name)
                 note_end(trial, status)
                 table.tell_end(trial)
+                company.tell(trial)
                 trials.drop_checkpoints()
     finally:
         table.clear()
@@ -251,6 +268,9 @@ def conclude(trials: Trials) -> Values:
     tested = (
         f"--parent_dir {quote(f'{trials.parent}/{group.name}')}" if over else f"--model_dir {quote(str(folders[0]))}"
     )
+    if not any(folder.joinpath(BEST).is_file() for folder in folders):
+        hosts = sorted({str(trial.experiment.status.read().get("host")) for trial in best.trials})
+        print(f"  its checkpoints are not here, but on {', '.join(hosts)}")
     threads = json.dumps(trials.search.base.get("threads"))  # of the base: a trial had one, as there were others
     longer = f"--from {quote(str(folders[0]))} --set num_epochs={2 * best.trials[0].num_epochs} --set threads={threads}"
     print(f"Next: compare them   python synthesize_results.py --parent_dir {quote(str(trials.parent))}")
@@ -284,29 +304,38 @@ def carry_out(options: argparse.Namespace) -> Values:
     tell_plan(parent, search)
     if options.data_dir and "data_dir" in search.space:
         raise UserError(f'{parent / SEARCH}: "data_dir" stands in the space, so leave out --data_dir')
-    with alone(parent):
+    with nullcontext() if options.storage else alone(parent):  # a database says whose each trial is
         trials = Trials(parent, search)
         plan(trials)
         if options.prepare:
             prepare(trials, options.data_dir)
             return {}
-        if next_trial(trials, set()) or trials.elsewhere():  # else all is done, and no torch need be imported
-            train_in_workers(trials, options)
+        company = share(trials, options.storage) if options.storage else Company(trials)
+        if due_trial(trials, set()) or not company.is_over:  # else all is done, and no torch need be imported
+            train_in_workers(trials, options, company)
         trials.drop_checkpoints()  # of what was trained elsewhere, or if fewer are to be kept than before
         return conclude(trials)
 
 
-def train_in_workers(trials: Trials, options: argparse.Namespace) -> None:
+def share(trials: Trials, url: str) -> Company:
+    """The company of all machines that search by the same database."""
+    from engine.search.sharing import Shared
+
+    return Shared(url, trials)
+
+
+def train_in_workers(trials: Trials, options: argparse.Namespace, company: Company) -> None:
     """Train all trials in processes that are warm, until there are no more or a signal comes."""
     search = trials.search
     try:
         with (
             StopRequest() as stop,
+            company,
             Workers([*TORCHS, *OURS, *search.task_modules]) as workers,
         ):
             workers.deal(options.num_workers, options.devices, search.base.get("device", "auto"))
             stop.between_steps()
-            train_trials(trials, workers, stop, options.data_dir)
+            train_trials(trials, workers, stop, options.data_dir, company)
     except Stopped:
         tell_stop(trials, options)
         raise
@@ -316,7 +345,7 @@ def tell_stop(trials: Trials, options: argparse.Namespace) -> None:
     """Say how far the search is, and how it goes on."""
     done = sum(trials.entry(trial).state in ENDED for trial in trials)
     best = "".join(f", best {trials.watched[0]} {score:.4g}: {one.name}" for score, one in trials.ranking()[:1])
-    names = ("parent_dir", "data_dir", "num_trials", "num_workers", "devices")
+    names = ("parent_dir", "data_dir", "num_trials", "num_workers", "devices", "storage")
     given = {name: str(value) for name in names if (value := getattr(options, name)) is not None}
     words = [word for name, value in given.items() for word in (f"--{name}", value)]
     print(f"Stopped with {done} of {trials.total} trials done{best}")

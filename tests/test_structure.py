@@ -52,6 +52,7 @@ LIGHT = [
 BY_NAME = {
     "engine.search.pruning",
     "engine.search.sampling",
+    "engine.search.sharing",
     "engine.training.classification",
     "engine.training.regression",
 }  # slow to import

@@ -89,6 +89,18 @@ class Trials:
             if configuration.is_wanted:
                 self.add(configuration.number, {name: configuration.effective.get(name) for name in search.space})
 
+    def meet(self, experiment: Experiment, params: Values) -> Trial:
+        """Count a trial in that another machine has added; its folder is there."""
+        trial = self._found(experiment, params)
+        self._take(trial, self.search.key(trial.effective))
+        return trial
+
+    def withdraw(self, trial: Trial) -> None:
+        """Forget a configuration that was asked for, and of which nothing is there yet."""
+        key = self.search.key(trial.effective)
+        self.configurations.remove(self._by_key.pop(key))
+        del self._by_name[without_seed(trial.name).casefold()]
+
     def _found(self, experiment: Experiment, params: Values) -> Trial:
         """A trial that is there. Raises `UserError` if it was made from another base."""
         path = experiment.file(PARAMS)

@@ -119,3 +119,28 @@ def fork_workers() -> None:
     import engine.search.workers
 
     engine.search.workers.start_method = lambda: "fork"  # type: ignore[assignment]
+
+
+def lose_machines_soon() -> None:
+    """Let a machine be taken for lost after seconds, in place of a minute."""
+    import engine.search.sharing
+
+    engine.search.sharing.LOST_SECONDS = 8
+    engine.search.sharing.POLL_SECONDS = 0.3
+
+
+def kill_family(pid: int) -> None:
+    """Have a process and all that it has started be gone at once, as when their machine is."""
+    parents = {}
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            parents[int(path.parent.name)] = int(path.read_text().rpartition(")")[2].split()[1])
+        except OSError:
+            continue  # it has ended
+    family = {pid}
+    while more := {child for child, parent in parents.items() if parent in family} - family:
+        family |= more
+    for member in family:
+        os.kill(member, signal.SIGSTOP)  # lest one notice that another is gone
+    for member in family:
+        os.kill(member, signal.SIGKILL)
