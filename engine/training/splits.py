@@ -56,7 +56,7 @@ def check_newness(task: Task, checkpoint: Checkpoint, split: str, batches: Any, 
     if others := _others(learned, again):
         raise UserError(
             f"{split}: some of it may have been trained on, as the loader draws {' and '.join(others)} anew each time; "
-            "what it draws is to follow from params.seed"
+            "what it draws is to follow from params.seed, and the run is to be made again (--fresh)"
         )
 
 
