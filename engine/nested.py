@@ -11,7 +11,7 @@ from torch import Tensor
 from engine.errors import UserError, form_of
 
 
-def map_tensors(function: Callable[[Any], Any], nested: Any, kind: type = Tensor) -> Any:
+def map_tensors(function: Callable[[Any], Any], nested: Any, kind: type | tuple[type, ...] = Tensor) -> Any:
     """The same nesting with `function` applied to each tensor, or each of another `kind`; all else stays as it is.
 
     >>> map_tensors(len, {"words": torch.zeros(4, 7), "files": ["a", "b"]})
@@ -27,7 +27,9 @@ def map_tensors(function: Callable[[Any], Any], nested: Any, kind: type = Tensor
             mapped[key] = map_tensors(function, value, kind)
         return mapped
     if isinstance(nested, tuple) and hasattr(nested, "_fields"):
-        return type(nested)(*(map_tensors(function, value, kind) for value in nested))
+        return tuple.__new__(
+            type(nested), [map_tensors(function, value, kind) for value in nested]
+        )  # without its checks
     if isinstance(nested, list | tuple):
         return type(nested)(map_tensors(function, value, kind) for value in nested)
     return nested
@@ -58,7 +60,10 @@ def count_examples(nested: Any, asked: int | None = None) -> int:
     if isinstance(nested, list | tuple) and not hasattr(nested, "_fields") and _one_for_each(nested, sizes, asked):
         return len(nested)
     if not sizes:
-        raise UserError("the size of a batch cannot be told: it holds no tensor with a first dimension")
+        raise UserError(
+            "the size of a batch cannot be told, as it holds no tensor with a first dimension: return (total, count) "
+            "instead, from loss_fn or the metric"
+        )
     if asked in sizes[1:2] and asked != sizes[0]:
         raise UserError(
             f"a batch of {asked} examples has a tensor of shape {sizes}, and what a mean over it is the mean of cannot "

@@ -3,6 +3,8 @@
 import contextlib
 import platform
 import shutil
+from abc import ABC
+from collections.abc import MutableMapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,6 +21,14 @@ from engine.training.loss_scale import LossScale
 INSTALL_HINT = "choose the right build at https://pytorch.org/get-started/locally"
 
 
+class Movable(ABC):  # noqa: B024
+    """Whatever has a method `to` and is no mapping, which would be moved in its place."""
+
+    @classmethod
+    def __subclasshook__(cls, kind: type) -> bool:
+        return callable(getattr(kind, "to", None)) and not issubclass(kind, MutableMapping)
+
+
 @dataclass(frozen=True)
 class Device:
     """A device with the precision and the memory layout to use on it."""
@@ -28,8 +38,11 @@ class Device:
     channels_last: bool = False
 
     def move(self, batch: Any) -> Any:
-        """The batch on this device, however nested; images `(B, C, H, W)` in the chosen memory layout."""
-        return map_tensors(self._move_tensor, batch)
+        """The batch on this device, however nested; images `(B, C, H, W)` in the chosen memory layout.
+
+        Objects with a `to` of their own, such as packed sequences and graphs, are moved by that.
+        """
+        return map_tensors(self._move, batch, (Tensor, Movable))
 
     def place(self, model: nn.Module) -> nn.Module:
         """The model on this device, in the chosen memory layout."""
@@ -49,9 +62,11 @@ class Device:
         """What scales the loss in training: nothing but in float16."""
         return LossScale(self.device.type, enabled=self.precision == "float16")
 
-    def _move_tensor(self, tensor: Tensor) -> Tensor:
-        is_image = self.channels_last and tensor.dim() == 4
-        return to_device(tensor, self.device, torch.channels_last if is_image else torch.preserve_format)
+    def _move(self, part: Any) -> Any:
+        if not isinstance(part, Tensor):
+            return part.to(self.device)
+        is_image = self.channels_last and part.dim() == 4
+        return to_device(part, self.device, torch.channels_last if is_image else torch.preserve_format)
 
     def peak_memory(self) -> int | None:
         """The most bytes that tensors have taken on the GPU so far, by this process; None where there is none."""

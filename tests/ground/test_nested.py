@@ -5,6 +5,7 @@ from collections import OrderedDict, UserDict, defaultdict, namedtuple
 import numpy as np
 import pytest
 import torch
+from torch.nn.utils.rnn import pack_sequence
 
 from engine.errors import UserError
 from engine.nested import count_examples, map_tensors, tensors_in
@@ -41,6 +42,14 @@ def test_a_nesting_keeps_its_kind_and_all_else_that_it_knows(nested):
     assert [tensor.tolist() for tensor in tensors_in(nested)] == [[1.0] * 3]
     assert getattr(doubled, "default_factory", None) is getattr(nested, "default_factory", None)
     assert getattr(doubled, "source", None) == getattr(nested, "source", None)
+
+
+def test_a_packed_sequence_may_hold_arrays_as_those_reach_metrics():
+    packed = pack_sequence([torch.ones(3), torch.zeros(2)])
+    arrays = map_tensors(torch.Tensor.numpy, packed)
+    assert type(arrays) is type(packed)
+    assert arrays.data.tolist() == [1, 0, 1, 0, 1]
+    assert arrays.batch_sizes.tolist() == [2, 2, 1]
 
 
 def of_sizes(*sizes):

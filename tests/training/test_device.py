@@ -1,16 +1,18 @@
 """Where batches are computed, and in which precision."""
 
-from collections import OrderedDict, namedtuple
+from collections import OrderedDict, UserDict, namedtuple
 from pathlib import Path
 
 import pytest
 import torch
+from torch.nn.utils.rnn import pack_sequence
 
 from engine.errors import UserError
-from engine.training.device import best_precision, choose_device
+from engine.training.device import Device, best_precision, choose_device
 from tests.support.gpu import NEEDS_GPU
 
 Words = namedtuple("Words", "letters lengths")
+Link = namedtuple("Link", "start to")
 CPUINFO = Path("/proc/cpuinfo")
 
 no_gpu = pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU here")
@@ -80,6 +82,38 @@ def test_every_tensor_is_moved():
     elsewhere = type(device)(torch.device("meta"))
     words, pairs = elsewhere.move([Words(torch.arange(3), {"n": torch.ones(2)}), (torch.ones(1),)])
     assert {words.letters.device.type, words.lengths["n"].device.type, pairs[0].device.type} == {"meta"}
+
+
+class Graph:
+    """As the libraries of graphs have them: an object that moves itself."""
+
+    def __init__(self, points):
+        self.points = points
+
+    def to(self, device):
+        return Graph(self.points.to(device))
+
+
+class Encoding(UserDict):
+    """A mapping that would move its tensors in its own place, as those of tokenizers do."""
+
+    def to(self, device):
+        raise AssertionError
+
+
+def test_what_moves_itself_is_left_to_that():
+    elsewhere = Device(torch.device("meta"))
+    packed = pack_sequence([torch.ones(3), torch.ones(2)])
+    batch = {"graph": [Graph(torch.ones(2))], "packed": packed, "words": Encoding(ids=torch.ones(2)), "to": "a name"}
+    moved = elsewhere.move(batch)
+    assert moved["graph"][0].points.device.type == moved["words"]["ids"].device.type == "meta"
+    assert (moved["packed"].data.device.type, moved["packed"].batch_sizes.device.type) == (
+        "meta",
+        "cpu",
+    )  # as it must be
+    assert batch["words"]["ids"].device.type == batch["graph"][0].points.device.type == "cpu"
+    link = Link(torch.ones(1), torch.ones(1))  # which has a part called `to`
+    assert {tensor.device.type for tensor in elsewhere.move(link)} == {"meta"}
 
 
 @pytest.mark.parametrize(
