@@ -13,7 +13,7 @@ from tests.projects.points.data_loader import points
 def vary(inputs):
     """Points with noise from each of the three global generators."""
     noise = torch.randn(inputs.shape) + float(np.random.normal()) + random.gauss(0, 1)
-    return inputs + 0.1 * noise
+    return inputs + 0.1 * noise.to(inputs.device)
 
 
 class Points(Dataset):
