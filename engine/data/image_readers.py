@@ -24,7 +24,7 @@ from engine.errors import UserError
 from engine.system import out_of_reach, usable_cores
 
 PROGRAM = Path(__file__).with_name("image_file.py")
-FIRST = 8  # read here, to see how long one takes
+FIRST = 8  # at most are read here, to see how long one takes
 WORTH_IT = 1.0  # second of reading: less is done before the others have started
 SECONDS_AT_ONCE = 0.1  # of reading that a process is asked for at a time
 MOST_AT_ONCE = 256
@@ -41,9 +41,12 @@ class Read(NamedTuple):
 def read_all(paths: Sequence[str], content: Content) -> Generator[Read]:
     """What the files hold, some at a time and in order; on all cores, where it takes long."""
     Image.init()  # Pillow's plugins, once, so that they do not count as the first image's time
-    start = time.perf_counter()
-    yield Read(paths[:FIRST], *read_files(paths[:FIRST], content))
-    seconds, rest = (time.perf_counter() - start) / FIRST, paths[FIRST:]
+    start, first, seconds = time.perf_counter(), 0, 0.0
+    while first < min(FIRST, len(paths)) and seconds * first < SECONDS_AT_ONCE:
+        yield Read(paths[first : first + 1], *read_files(paths[first : first + 1], content))
+        first += 1
+        seconds = (time.perf_counter() - start) / first
+    rest = paths[first:]
     size = min(max(int(SECONDS_AT_ONCE / seconds), 1), MOST_AT_ONCE)
     chunks = [rest[begin : begin + size] for begin in range(0, len(rest), size)]
     number = min(usable_cores(), len(chunks))
