@@ -68,8 +68,13 @@ class Device:
         is_image = self.channels_last and part.dim() == 4
         return to_device(part, self.device, torch.channels_last if is_image else torch.preserve_format)
 
+    def forget_peak(self) -> None:
+        """Count the peak of the memory anew: what a notebook did before is not the run's."""
+        if self.device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(self.device)
+
     def peak_memory(self) -> int | None:
-        """The most bytes that tensors have taken on the GPU so far, by this process; None where there is none."""
+        """The most bytes that tensors have taken on the GPU since then, in this process; None where there is none."""
         return torch.cuda.max_memory_allocated(self.device) if self.device.type == "cuda" else None
 
     def __str__(self) -> str:

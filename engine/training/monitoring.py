@@ -70,6 +70,7 @@ class Watch:
         self._told = False
 
     def __enter__(self) -> "Watch":
+        self.device.forget_peak()
         self.stop.between_steps()
         self._counted_until = time.perf_counter()
         return self
