@@ -26,10 +26,8 @@ def map_tensors(function: Callable[[Any], Any], nested: Any, kind: type | tuple[
         for key, value in nested.items():  # one by one: the outputs of Hugging Face's networks refuse an update
             mapped[key] = map_tensors(function, value, kind)
         return mapped
-    if isinstance(nested, tuple) and hasattr(nested, "_fields"):
-        return tuple.__new__(
-            type(nested), [map_tensors(function, value, kind) for value in nested]
-        )  # without its checks
+    if isinstance(nested, tuple) and hasattr(nested, "_fields"):  # made without its checks: they are for tensors
+        return tuple.__new__(type(nested), [map_tensors(function, value, kind) for value in nested])
     if isinstance(nested, list | tuple):
         return type(nested)(map_tensors(function, value, kind) for value in nested)
     return nested
