@@ -33,7 +33,8 @@ def batch_passes(project: Project) -> Finding:
         if not torch.isfinite(result.loss):
             advice = "look for a logarithm of 0, a division by 0, or NaN in the data"
             return failed(f"{split}: the first loss is {result.loss.item()}", advice)
-    return passed(f"a batch is {form(project.batches['train'][0])}")
+    share = f"; examined with 1 in {project.cut:.3g} of its examples, as a step takes long" if project.cut > 1 else ""
+    return passed(f"a batch is {form(project.batches['train'][0])}{share}")
 
 
 def form(batch: object) -> str:

@@ -15,6 +15,7 @@ from engine.check.heads import Head, joined
 from engine.check.project import Broken, Project, Result, take, with_shuffled_labels
 from engine.seeds import derive
 from engine.training import set_training_mode
+from engine.wording import counted
 
 EXAMPLES_BY_HEART = 8
 STEPS_BY_HEART = 150
@@ -69,14 +70,16 @@ def one_batch_is_learnt_by_heart(project: Project) -> Finding:
         project.attempt(project.network().train(), few, "a few examples")
     except CannotJudge:
         few = batch
-    best = -math.inf
+    best, fewest = -math.inf, STEPS_BY_HEART
     for rate in RATES:
-        skills = _memorise(project, few, rate)
-        best = max(best, *skills)
+        skills, steps = _memorise(project, few, rate)
+        best, fewest = max(best, *skills), min(fewest, steps)
         if best > 1 - ENOUGH / 2:
             return passed(f"{_number(few, size)} in {len(skills)} steps of Adam at {rate:g}")
     if best > ENOUGH:
         return passed(f"{_number(few, size)}, as good as this network can in {STEPS_BY_HEART} steps")
+    if fewest < FEWEST_STEPS:
+        raise CannotJudge(f"{counted(fewest, 'step')} of Adam at a rate are all there was time for")
     seen = f"{_number(few, size)}: Adam comes {max(best, 0):.0%} of the way from chance to certainty"
     return failed(
         seen, "network or loss cannot learn: look at the sign of the loss, first weights, and what else failed"
@@ -87,8 +90,11 @@ def _number(few: Any, size: int | None) -> str:
     return "one batch" if size is None else f"{min(size, EXAMPLES_BY_HEART)} examples"
 
 
-def _memorise(project: Project, few: Any, rate: float) -> list[float]:
-    """How far each step on the same examples comes, without dropout; ends when they are known."""
+def _memorise(project: Project, few: Any, rate: float) -> tuple[list[float], int]:
+    """How far each step on the same examples comes, without dropout, and for how many of them there was time.
+
+    It ends when they are known, or nothing is any more: then there was time for all.
+    """
     model = project.network()
     optimizer = torch.optim.Adam([p for p in model.parameters() if p.requires_grad], lr=rate)
     skills: list[float] = []
@@ -103,7 +109,11 @@ def _memorise(project: Project, few: Any, rate: float) -> list[float]:
         first = result.loss.item() if first is None else first
         skills.append(_skill(result.heads, {}, result.loss.item(), first))
         if skills[-1] > 1 - ENOUGH / 10 or math.isnan(skills[-1]):
-            break
+            return _numbers_in(skills), STEPS_BY_HEART
+    return _numbers_in(skills), len(skills)
+
+
+def _numbers_in(skills: list[float]) -> list[float]:
     return [skill for skill in skills if not math.isnan(skill)] or [-math.inf]
 
 
@@ -144,29 +154,19 @@ def train_briefly(
     that were handed to other examples, with other first weights.
     """
     model = project.network(shuffled)
-    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    own = project.optimizer_of(project.task, model, project.params)
-    optimizer = own if rate is None else torch.optim.Adam(trained, lr=rate)
+    optimizer = _optimizer(project, model, rate)
     heights = [float(group["lr"]) * factor for group in optimizer.param_groups]
-    rising = (
-        steps // 5 if rate is None and (project.params.warmup_epochs or project.params.schedule == "onecycle") else 0
-    )
+    rising = steps // 5 if rate is None and _has_warmup(project) else 0
     skills: list[float] = []
-    chances: dict[str, float] = {}
-    until, first = time.perf_counter() + project.seconds / 15, None
-    batches = itertools.cycle(project.batches["train"])
+    until = time.perf_counter() + project.seconds / 15
     set_training_mode(model)
-    for number, batch in enumerate(itertools.islice(batches, steps)):
+    for number, batch in enumerate(itertools.islice(itertools.cycle(project.batches["train"]), steps)):
         for group, height in zip(optimizer.param_groups, heights, strict=True):
             group["lr"] = height * min(1.0, (number + 1) / (rising + 1))
-        result = take_step(
-            project,
-            model,
-            optimizer,
-            _shuffled(project, model, batch, derive(shuffled, number)) if shuffled else batch,
-        )
-        first = result.loss.item() if first is None else first
-        if not chances:
+        given = _shuffled(project, model, batch, derive(shuffled, number)) if shuffled else batch
+        result = take_step(project, model, optimizer, given)
+        if number == 0:
+            first = result.loss.item()
             chances = {name: head.chance() for name, head in _known(project, "train").items()}
         skills.append(_skill(result.heads, chances, result.loss.item(), first))
         if math.isnan(skills[-1]) or time.perf_counter() > until:
@@ -175,6 +175,16 @@ def train_briefly(
             break
         set_training_mode(model)
     return Course(model, skills)
+
+
+def _optimizer(project: Project, model: nn.Module, rate: float | None) -> Optimizer:
+    """The task's own, which it is asked for in any case, or Adam at a rate."""
+    own = project.optimizer_of(project.task, model, project.params)
+    return own if rate is None else torch.optim.Adam([p for p in model.parameters() if p.requires_grad], lr=rate)
+
+
+def _has_warmup(project: Project) -> bool:
+    return bool(project.params.warmup_epochs) or project.params.schedule == "onecycle"
 
 
 def _shuffled(project: Project, model: nn.Module, batch: Any, seed: int) -> Any:
@@ -255,7 +265,7 @@ def learning_holds_on_val(project: Project) -> Finding:
                 return failed(f"{seen}; the loss went up", _smaller(project))
             return warned(seen, f'try another "optimizer" or "learning_rate" than {project.params.learning_rate:g}')
     if len(course.skills) < FEWEST_STEPS:
-        raise CannotJudge(f"{len(course.skills)} steps are all there was time for")
+        raise CannotJudge(f"{counted(len(course.skills), 'step')} are all there was time for")
     seen = f"after {len(course.skills)} steps nothing is learnt that holds on val"
     return warned(seen, "do labels belong to their inputs (shuffled, sorted or joined apart)? else it needs more steps")
 
@@ -276,6 +286,8 @@ def shuffled_labels_are_not_learnt(project: Project) -> Finding:
         course = train_briefly(project, STEPS_SHUFFLED, rate=RATES[0], shuffled=attempt + 1)
         known = score(project, course.model)
         if known.skill < bound or any(_is_luck(head) for head in known.heads.values() if head.kind == "classes"):
+            if len(course.skills) < FEWEST_STEPS and not math.isnan(course.skills[-1]):
+                raise CannotJudge(f"{counted(len(course.skills), 'step')} are all there was time for")
             return passed(f"{known.told}, after {len(course.skills)} steps on shuffled labels")
     seen = f"{known.told}, though the labels trained on were shuffled"
     return failed(seen, "the labels reach the network: look for them in the inputs, in `step`, or in what scores val")

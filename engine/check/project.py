@@ -1,5 +1,7 @@
 """A project under examination: some of its batches, and its network, new as often as it is wanted."""
 
+import contextlib
+import itertools
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -26,6 +28,8 @@ OptimizerOf = Callable[[Task, nn.Module, Params], Optimizer]
 
 MOST_EXAMPLES = 2048  # of a split that are looked at
 MOST_BYTES = 256 * 2**20
+STEPS_IN_ALL = 120  # that all checks together take, those not counted that end by the clock
+FEWEST_KEPT = 4  # examples of a batch
 
 
 class Broken(Exception):
@@ -56,6 +60,8 @@ class Project:
     seconds: float = 60.0  # for all checks together
     batches: dict[str, list[Any]] = field(default_factory=dict)
     fetch_seconds: float = 0.0  # that a training batch takes
+    lengths: list[int] = field(default_factory=list)  # of the training batches, as they came
+    cut: float = 1.0  # how many times as large a batch is as what is kept of it
     _heads: dict[str, dict[str, Head]] = field(default_factory=dict)
 
     def gather(self) -> None:
@@ -65,12 +71,39 @@ class Project:
             for batch in SamePass(loader, self.params.seed, split):
                 batches.append(self.device.move(batch))
                 size += sum(tensor.nbytes for tensor in tensors_in(batch))
-                examples += next((len(tensor) for tensor in tensors_in(batch) if tensor.dim()), 1)
+                examples += length_of(batch) or 1
                 if size > MOST_BYTES or examples >= MOST_EXAMPLES or time.perf_counter() - start > self.seconds / 10:
                     break
             self.batches[split] = batches
             if split == "train":
                 self.fetch_seconds = (time.perf_counter() - start) / max(1, len(batches))
+                self.lengths = [*map(length_of, batches)]
+        with contextlib.suppress(Broken, CannotJudge, RuntimeError, IndexError):  # what is wrong is told by a check
+            self._cut_batches()
+
+    def _cut_batches(self) -> None:
+        """Keep no more examples of each batch than a step has time for: of a large network a few tell as much."""
+        whole = max(self.lengths)
+        few = take(self.batches["train"][0], torch.arange(min(2, whole)), whole)
+        kept = max(FEWEST_KEPT, int(self.seconds / STEPS_IN_ALL / self._seconds_for_each(few)))
+        if kept < whole:
+            for split, batches in self.batches.items():
+                lengths = map(length_of, batches)
+                self.batches[split] = [
+                    take(batch, torch.arange(min(kept, length)), length)
+                    for batch, length in zip(batches, lengths, strict=True)
+                ]
+            self.cut = whole / kept
+
+    def _seconds_for_each(self, few: Any) -> float:
+        """How long a step takes for each of a few examples, once all is warm."""
+        model, moments = self.network().train(), [time.perf_counter()]
+        while len(moments) < 4 and moments[-1] - moments[0] < self.seconds / 20:
+            result = self.run(model, few)
+            result.loss.backward()
+            result.loss.item()  # on a GPU: wait for it
+            moments.append(time.perf_counter())
+        return min(after - before for before, after in itertools.pairwise(moments)) / self.size(result)
 
     def network(self, number: int = 0) -> nn.Module:
         """The network as training begins with it; another number is another draw of the first weights."""
@@ -135,9 +168,9 @@ class Project:
 
     def inputs_in(self, batch: Any, labels: Any) -> list[Tensor]:
         """The tensors of a batch that are no labels; all of them where each is a label too, as in autoencoders."""
-        wanted = {tensor.data_ptr() for tensor in tensors_in(labels)}
+        known = {id(tensor) for tensor in labels_in(batch, labels)}
         tensors = list(tensors_in(batch))
-        return [tensor for tensor in tensors if tensor.data_ptr() not in wanted] or tensors
+        return [tensor for tensor in tensors if id(tensor) not in known] or tensors
 
     def size(self, result: Result) -> int:
         """How many examples a batch holds, if its first dimension counts them."""
@@ -156,6 +189,11 @@ def _detached(result: Result) -> Result:
     return Result(result.loss.detach(), map_tensors(Tensor.detach, result.outputs), result.labels, heads)
 
 
+def length_of(batch: Any) -> int:
+    """How long the first tensor of a batch is."""
+    return next((len(tensor) for tensor in tensors_in(batch) if tensor.dim()), 0)
+
+
 def take(nested: Any, rows: Tensor, size: int) -> Any:
     """The examples at `rows` of a batch of `size`: out of each tensor and each list that has one entry for each."""
     if isinstance(nested, Tensor):
@@ -169,6 +207,18 @@ def take(nested: Any, rows: Tensor, size: int) -> Any:
     if isinstance(nested, list | tuple):
         return type(nested)(take(value, rows, size) for value in nested)
     return nested
+
+
+def labels_in(batch: Any, labels: Any) -> list[Tensor]:
+    """The tensors of a batch that are the labels, be it that `step` has made them of another type or shape."""
+    wanted = list(tensors_in(labels))
+    places = {tensor.data_ptr() for tensor in wanted}
+    found = [tensor for tensor in tensors_in(batch) if tensor.data_ptr() in places]
+    return found or [tensor for tensor in tensors_in(batch) if any(_says_the_same(tensor, one) for one in wanted)]
+
+
+def _says_the_same(one: Tensor, other: Tensor) -> bool:
+    return one.numel() == other.numel() > 0 and torch.equal(one.flatten().double(), other.flatten().double())
 
 
 def with_changed(batch: Any, changes: dict[int, Tensor]) -> Any:
@@ -186,8 +236,7 @@ def with_shuffled_labels(project: Project, batch: Any, result: Result, seed: int
     """The batch with its labels, those of `result`, handed to other examples."""
     size = project.size(result)
     order = torch.randperm(size, generator=torch.Generator().manual_seed(seed >> 1))
-    wanted = {tensor.data_ptr() for tensor in tensors_in(result.labels)}
-    labels = [t for t in tensors_in(batch) if t.data_ptr() in wanted and t.dim() and len(t) == size]
+    labels = [t for t in labels_in(batch, result.labels) if t.dim() and len(t) == size]
     if not labels or len(labels) == len(list(tensors_in(batch))):
         raise CannotJudge("the labels of a batch cannot be told from its inputs")
     return with_changed(batch, {id(tensor): tensor[order.to(tensor.device)] for tensor in labels})

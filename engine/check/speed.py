@@ -19,12 +19,11 @@ KEPT = 4  # numbers kept of each parameter: itself, its gradient, two averages o
 
 def time_is_spent_on_training(project: Project) -> Finding:
     """Batches come as fast as the network takes them; if not, which param to turn."""
-    step = step_seconds(project)
+    step = step_seconds(project) * project.cut
     loader, fetch = project.loaders["train"], project.fetch_seconds
-    seen = f"a batch takes {1000 * fetch:.2g} ms to load and {1000 * step:.2g} ms to train on"
-    try:
-        number = len(loader)
-    except TypeError:  # a stream
+    seen = f"a batch takes {_in_short(fetch)} to load and {_in_short(step)} to train on"
+    number = batches_in_epoch(project)
+    if number is None:
         return passed(seen)
     run = number * (fetch + step) * project.params.num_epochs
     seen += f"; {project.params.num_epochs} epochs of {number} batches take about {duration(run)}"
@@ -35,6 +34,18 @@ def time_is_spent_on_training(project: Project) -> Finding:
         )
         return warned(seen, advice)
     return passed(seen)
+
+
+def batches_in_epoch(project: Project) -> int | None:
+    """How many batches are trained on before each validation; None where nobody knows, as of a stream."""
+    params = project.params
+    if params.steps_per_epoch is not None:
+        return int(params.steps_per_epoch * params.accumulate)
+    try:
+        length = len(project.loaders["train"])
+    except TypeError:
+        return params.max_train_batches
+    return min(length, params.max_train_batches or length)
 
 
 def step_seconds(project: Project) -> float:
@@ -60,6 +71,7 @@ def memory_suffices(project: Project) -> Finding:
     with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
         size = project.size(project.run(model, batch))
     each = (sum(kept.values()) + sum(tensor.nbytes for tensor in tensors_in(batch))) / size
+    size = round(size * project.cut)
     there = available(project)
     largest = int((0.8 * there - fixed) // max(each, 1))
     seen = f"{_bytes(fixed)} for the network, {_bytes(each * size)} for {size} examples; about {largest:,} would fit"
@@ -75,6 +87,10 @@ def available(project: Project) -> float:
     if not hasattr(os, "sysconf") or "SC_PHYS_PAGES" not in os.sysconf_names:
         raise CannotJudge("how much memory there is cannot be told here")
     return float(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
+
+
+def _in_short(seconds: float) -> str:
+    return f"{seconds:.2g} s" if seconds >= 1 else f"{1000 * seconds:.2g} ms"
 
 
 def _bytes(number: float) -> str:

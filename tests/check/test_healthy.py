@@ -65,6 +65,18 @@ def test_an_example_is_told_nothing(name):
     assert told(project_of({**read_json(ROOT / params), "threads": 1})) == {}
 
 
+def test_a_language_model_is_told_nothing(tmp_path, monkeypatch):
+    params = Path("examples/language/experiments/small/params.json")
+    if not (ROOT / params).is_file():
+        pytest.skip("the examples were deleted")
+    monkeypatch.chdir(tmp_path)  # where its text is made
+    smaller = {"width": 32, "num_layers": 2, "block_size": 16, "learning_rate": 0.003, "threads": 1}
+    project = project_of({**read_json(ROOT / params), **smaller})
+    found = dict(examine(project))
+    assert {name: finding for name, finding in found.items() if finding.verdict in ("failed", "warned")} == {}
+    assert found["outputs do not know labels"].verdict == "passed"  # which `step` makes of another type
+
+
 @pytest.mark.parametrize("case", [HEALTHY, REGRESSION, DIGITS], ids=lambda case: case.name)
 def test_what_the_faults_are_made_from_is_told_nothing(case):
     assert told(case.project()) == {}

@@ -92,6 +92,24 @@ def test_what_cannot_be_exported_is_one_line_and_leaves_no_file(
     assert list((tmp_path / "out").iterdir()) == []
 
 
+@pytest.mark.parametrize("error", [1.0, 0.01])
+def test_a_file_that_does_something_else_than_the_network_is_not_left(points, variant, script, tmp_path, error):
+    """As of a network that asks whether it is being exported, or of a fault in what exports it."""
+    net = "import torch\nclass Net(Net):\n    def forward(self, x):\n        other = torch.compiler.is_compiling()\n"
+    net += f"        return super().forward(x) + ({error} if other else 0.0)\n"
+    place = variant("mine", net=net, data_loader=READING)
+    folder = points(task="mine", num_epochs=1)
+    assert script("train", "--model_dir", folder, path=place).status == 0
+    (tmp_path / "new.csv").write_text("1.0,2.0\n0.5,-1.0\n" * 2)
+    (tmp_path / "out").mkdir()
+    words = ["--model_dir", folder, tmp_path / "new.csv", "--export", tmp_path / "out" / "model.pt2"]
+    done = script("predict", *words, path=place)
+    assert done.status == 2
+    told = "the exported network gives other outputs than the trained one, on a batch of 1"
+    assert done.stderr.splitlines()[-1] == f"error: {told}"
+    assert list((tmp_path / "out").iterdir()) == []
+
+
 @pytest.mark.skipif(bool(importlib.util.find_spec("onnxscript")), reason="it is installed")
 def test_without_its_packages_onnx_says_what_to_install(trained, table, script, tmp_path):
     folder, place = trained
