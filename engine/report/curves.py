@@ -23,7 +23,11 @@ def curves_of(rows: Sequence[Values]) -> Curves:
     """The columns of `metrics.jsonl` that hold numbers: a value or None per epoch."""
     columns = {}
     for name in dict.fromkeys(name for row in rows for name in row):
-        values = [number(row.get(name)) for row in rows]
+        values = [row.get(name) for row in rows]
+        if any(
+            type(value) is not float or not abs(value) < LARGEST for value in values
+        ):  # else each is as it should be
+            values = [number(value) for value in values]
         if any(value is not None for value in values):
             columns[name] = values
     return columns

@@ -34,6 +34,7 @@ class Facts:
     remarks: list[str] = field(default_factory=list)
     note: str = ""  # what somebody wrote into its `params.json` as "_note"
     ended: float | None = None  # seconds since 1970; None where it has not, or nobody knows
+    files: list[tuple[str, int]] = field(default_factory=list)  # names and bytes of what lies in the folder
 
     def part(self, name: str, kind: type[Content]) -> Content:
         """A part of `run.json`; an empty one where it is missing, or of another kind than it should be."""
@@ -48,7 +49,7 @@ class Facts:
 
 def read_facts(entry: Entry) -> Facts:
     """Read a folder; what is damaged is a remark."""
-    facts, damaged = Facts(entry), list[str]()
+    facts, damaged = Facts(entry, files=_files(entry.folder)), list[str]()
     if (entry.folder / RUN).is_file():
         facts.run = read_object(entry.folder / RUN, damaged)
     if (entry.folder / HISTORY).is_file():
@@ -82,17 +83,16 @@ def described(facts: Facts) -> dict[str, str]:
         told["data"] = f"{data.get('files')} files, {data.get('bytes')} bytes; sha256 {data.get('sha256')}"
     for place, record in enumerate(facts.records[1:], start=1):
         told[f"continued {place}"] = f"{record.get('started')}: {record.get('command')}"
-    told["files"] = ", ".join(f"{name} ({_size(size)})" for name, size in _files(facts.entry.folder))
+    told["files"] = ", ".join(f"{name} ({_size(size)})" for name, size in facts.files)
     return told
 
 
 def _files(folder: Path) -> list[tuple[str, int]]:
-    """What lies in a folder itself, and how many bytes each file has."""
+    """What lies in a folder itself, and how many bytes each file has; a folder in place of a picture is told later."""
     try:
         with os.scandir(folder) as listing:
-            return sorted(
-                (file.name, file.stat().st_size) for file in listing if file.is_file() and file.name[0] != "."
-            )
+            files = [file for file in listing if file.name[0] != "." and (file.is_file() or file.name.endswith(".png"))]
+            return sorted((file.name, file.stat().st_size) for file in files)
     except OSError:
         return []
 
@@ -135,7 +135,7 @@ def origin(facts: Facts, kind: str) -> str | None:
     """
     if not any(record.get(kind) for record in facts.records):
         return None
-    return fingerprint(list(dict.fromkeys(fingerprint(record.get(kind)) for record in facts.records)))
+    return " ".join(dict.fromkeys(fingerprint(record.get(kind)) for record in facts.records))
 
 
 def looks(facts: Facts) -> list[list[str]]:
@@ -167,16 +167,19 @@ def _in_words(scores: Any) -> str:
 def add_pictures(facts: Facts, room: int) -> tuple[int, int]:
     """Take in the pictures that fit into so many bytes; returns the bytes left, and how many did not fit."""
     left_out = 0
-    for path in (path for kind in PICTURES for path in sorted(facts.entry.folder.glob(f"{kind}_*.png"))):
+    for name, size in ((name, size) for kind in PICTURES for name, size in facts.files if _is_picture(name, kind)):
+        if size > room:
+            left_out += 1
+            continue
         try:
-            size = path.stat().st_size
-            if size > room:
-                left_out += 1
-                continue
-            data = base64.b64encode(path.read_bytes()).decode()
+            data = base64.b64encode((facts.entry.folder / name).read_bytes()).decode()
         except OSError as error:
-            facts.remarks.append(f"{path.name} cannot be read ({error.strerror})")
+            facts.remarks.append(f"{name} cannot be read ({error.strerror})")
             continue
         room -= size
-        facts.pictures.append({"name": path.stem.replace("_", " on ", 1), "data": data})
+        facts.pictures.append({"name": Path(name).stem.replace("_", " on ", 1), "data": data})
     return room, left_out
+
+
+def _is_picture(name: str, kind: str) -> bool:
+    return name.startswith(f"{kind}_") and name.endswith(".png")

@@ -1,6 +1,6 @@
 """Whether the experiments of a report may be compared: which of them differ in code, data, versions or device."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from engine.experiment import code_differences, describe_data, latest_record
@@ -36,16 +36,24 @@ REPOSITORY = Kind(
 DEVICE = Kind("device", "devices.", "Times and examples per second do not compare between them.")
 
 
-def letters_of(facts: Sequence[Facts]) -> dict[str, dict[str, str]]:
+Variants = dict[str, list[Facts]]  # the experiments that share an origin, by letter
+
+
+def all_variants(facts: Sequence[Facts]) -> dict[str, Variants]:
+    """The variants of each kind."""
+    return {kind.name: variants_of(facts, kind.name) for kind in (*KINDS, REPOSITORY, DEVICE)}
+
+
+def letters_of(variants: Mapping[str, Variants]) -> dict[str, dict[str, str]]:
     """For each kind of which there are several: the letter of each experiment, by name."""
-    found = {}
-    for kind in KINDS:
-        if variants := variants_of(facts, kind.name):
-            found[kind.name] = {one.entry.name: letter for letter, members in variants.items() for one in members}
-    return found
+    return {
+        kind.name: {one.entry.name: letter for letter, members in variants[kind.name].items() for one in members}
+        for kind in KINDS
+        if variants[kind.name]
+    }
 
 
-def variants_of(facts: Sequence[Facts], kind: str) -> dict[str, list[Facts]]:
+def variants_of(facts: Sequence[Facts], kind: str) -> Variants:
     """The experiments that share an origin, by letter, the most frequent first; none where there are not several.
 
     Those without a record are left out.
@@ -63,12 +71,12 @@ def _letter(place: int) -> str:
     return chr(ord("A") + place) if place < 26 else str(place + 1)
 
 
-def warnings_about(facts: Sequence[Facts]) -> list[Values]:
+def warnings_about(facts: Sequence[Facts], variants: Mapping[str, Variants]) -> list[Values]:
     """What whoever compares has to know: title, text and items of each warning."""
-    found = [_warning(facts, kind) for kind in KINDS]
+    found = [_warning(variants, kind) for kind in KINDS]
     if found[0] is None:
-        found.append(_warning(facts, REPOSITORY))
-    found.append(_warning(facts, DEVICE))
+        found.append(_warning(variants, REPOSITORY))
+    found.append(_warning(variants, DEVICE))
     damaged = [f"{one.entry.name}: {'; '.join(one.remarks)}" for one in facts if one.remarks]
     if damaged:
         title = f"In {len(damaged)} of {len(facts)} experiments, files could not be read."
@@ -76,8 +84,8 @@ def warnings_about(facts: Sequence[Facts]) -> list[Values]:
     return [warning for warning in found if warning is not None]
 
 
-def _warning(facts: Sequence[Facts], kind: Kind) -> Values | None:
-    variants = variants_of(facts, kind.name)
+def _warning(all_kinds: Mapping[str, Variants], kind: Kind) -> Values | None:
+    variants = all_kinds[kind.name]
     if not variants:
         return None
     contents = [members[0].run.get(kind.name) for members in variants.values()]

@@ -2,6 +2,7 @@
 
 const MOST_LINES = 200; // what a browser lays out at once without a pause
 const MOST_PICKED = 100; // by one click
+const WORDS = new Intl.Collator(undefined, { numeric: true }); // made once: for thousands of names that is ten times as fast
 const view = { column: 0, descending: false, conditions: [], rows: "seeds", most: MOST_LINES, hidden: new Set() };
 const picked = new Map(); // the key of a row -> the number of its color
 const expanded = new Set();
@@ -68,11 +69,11 @@ function sorted(rows) {
 function compare(one, other, sign) {
   if (one === null || other === null) return (one === null) - (other === null);
   if (typeof one !== typeof other) return typeof one === "number" ? -1 : 1;
-  return sign * (typeof one === "number" ? one - other : one.localeCompare(other, undefined, { numeric: true }) || (one > other) - (one < other)); // 0.01, 0.001
+  return sign * (typeof one === "number" ? one - other : WORDS.compare(one, other) || (one > other) - (one < other)); // 0.01, 0.001
 }
 
 function matchingRows() {
-  return sorted(rowsBy(view.rows)).filter((row) => view.conditions.every((holds) => holds(row)));
+  return sorted(rowsBy(view.rows).filter((row) => view.conditions.every((holds) => holds(row))));
 }
 
 function renderTable() {

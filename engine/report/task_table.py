@@ -21,7 +21,7 @@ from engine.experiment import PARAMS, Entry, read_object
 from engine.hyperparameters import DEFAULTS, Values
 from engine.report.curves import number
 from engine.report.facts import Facts, read_facts
-from engine.report.origins import KINDS, differences_in_code, letters_of, warnings_about
+from engine.report.origins import KINDS, all_variants, differences_in_code, letters_of, warnings_about
 from engine.report.search import NO_STUDIES, studies
 
 PICKED_FIRST = 3
@@ -47,7 +47,8 @@ def described_table(one: TaskTable, start: int = 0) -> tuple[Values, list[Values
     table, facts = one.table, one.facts
     groups, frame = table.groups, table.frame
     by_name = sorted(facts, key=lambda fact: fact.entry.name)
-    extra = {"note": {fact.entry.name: fact.note for fact in facts if fact.note}, **letters_of(by_name)}
+    variants = all_variants(by_name)
+    extra = {"note": {fact.entry.name: fact.note for fact in facts if fact.note}, **letters_of(variants)}
     columns = [column for column in _columns(table.columns, frame, groups, extra) if any(column.texts) or not groups]
     single = [Group([fact.entry]) for fact in facts]
     alone = {column.name: column for column in _columns(make_columns(single, frame), frame, single, extra)}
@@ -66,7 +67,7 @@ def described_table(one: TaskTable, start: int = 0) -> tuple[Values, list[Values
         "shared_params": shared,
         "bases": bases,
         "differences": differences,
-        "warnings": warnings_about(by_name),
+        "warnings": warnings_about(by_name, variants),
         "studies": studies(groups, facts),
         "no_studies": NO_STUDIES,
     }

@@ -102,6 +102,7 @@ def test_thinned_curves_keep_their_ends_and_best_and_their_mean(browser, tmp_pat
     at = dict(zip(mean["x"], mean["y"], strict=True))
     assert (at[1], at[100]) == pytest.approx((0, 99 / 200))
     assert (max(at), min(at)) == (100, 1)
+    assert {n for _, n in mean["customdata"]} == {2}  # where only one of them has kept its best epoch, too
     plain = {epoch: value for epoch, value in at.items() if epoch > 45}
     assert plain == pytest.approx({epoch: (epoch - 1) / 200 for epoch in plain})  # on the line between what is kept
     choose(browser, "#seeds", "lines")
