@@ -98,6 +98,7 @@ def check_unchanged(experiment: Experiment, params: Params, given: Values) -> li
     """Refuse to go on with other hyperparameters or data than the run began with. Returns what is only to be told."""
     recorded = experiment.run()
     before, now = recorded.get("params", {}), params.effective()
+    before = DEFAULTS | before  # a key of a later version was, before there was such a thing, what it is by default
     keys = sorted(key for key in before.keys() | now.keys() if before.get(key) != now.get(key))
     changes = [f"{key} {before.get(key)} -> {now.get(key)}" for key in keys if key not in MAY_CHANGE]
     if recorded.get("data") is not None and not Path(params.data_dir).exists():

@@ -15,6 +15,7 @@ from torch.nn.parameter import is_lazy
 from engine.data import to_device
 from engine.errors import UserError
 from engine.hyperparameters import Params
+from engine.launcher import local_rank, process_count
 from engine.nested import map_tensors
 from engine.training.loss_scale import LossScale
 
@@ -106,7 +107,7 @@ def choose_device(
     """The device called `name`; `auto` takes a GPU if this torch can use one. Raises `UserError` if it is not there."""
     if threads is not None:
         torch.set_num_threads(threads)
-    device = torch.device(_best_device()) if name == "auto" else _named_device(name)
+    device = _own_one(torch.device(_best_device()) if name == "auto" else _named_device(name))
     return Device(device, best_precision(device) if precision == "auto" else precision, channels_last)
 
 
@@ -145,7 +146,19 @@ def why_no_gpu() -> str:
 def _best_device() -> str:
     if torch.cuda.is_available() and _supported():
         return "cuda"
-    return "mps" if torch.backends.mps.is_available() else "cpu"
+    return "mps" if torch.backends.mps.is_available() and process_count() == 1 else "cpu"
+
+
+def _own_one(device: torch.device) -> torch.device:
+    """The GPU of this process, where several run on this machine: each has one to itself."""
+    if device.type == "cpu" or process_count() == 1:
+        return device
+    if device.type == "mps" or device.index is not None:
+        raise UserError(f'"device": "{device}" is one GPU for {process_count()} processes; say "cuda", or "cpu"')
+    if local_rank() >= torch.cuda.device_count():
+        raise UserError(f'each process takes a GPU: --nproc_per_node {torch.cuda.device_count()}, or "device": "cpu"')
+    torch.cuda.set_device(local_rank())
+    return torch.device("cuda", local_rank())
 
 
 def _supported() -> bool:

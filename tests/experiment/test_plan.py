@@ -275,3 +275,13 @@ def test_a_record_that_somebody_has_changed_is_one_line_or_nothing(run, damage):
         run("interrupted")
         write(folder, "run.json", {**json.loads((folder / "run.json").read_text()), **damage})
         (folder / "metrics.jsonl").write_text('3\n{"epoch": "one"}\n[]\n{"epoch": 1}\n{"epo')
+
+
+def test_a_key_that_a_later_version_brought_was_its_default(run):
+    folder = run("interrupted")
+    record = json.loads((folder / "run.json").read_text())
+    del record["params"]["sync_batchnorm"]
+    write(folder, "run.json", record)
+    assert plan_training(folder).goes_on
+    write(folder, "params.json", {**json.loads((folder / "params.json").read_text()), "sync_batchnorm": False})
+    assert "sync_batchnorm True -> False" in refusal(folder)
