@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
+NODES = (socket.gethostname(), "localhost")
 PATH = f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin"  # where daemons are
 
 
@@ -73,7 +74,7 @@ def missing_for_slurm() -> str | None:
 
 @contextmanager
 def slurm() -> Iterator[dict[str, str]]:
-    """A cluster of one node, this machine; gives the environment in which its commands find it."""
+    """A cluster of two nodes, both of them this machine; gives the environment in which its commands find it."""
     with tempfile.TemporaryDirectory() as name, ExitStack() as stack:
         folder = Path(name)
         folder.chmod(0o711)
@@ -81,7 +82,7 @@ def slurm() -> Iterator[dict[str, str]]:
         settings.write_text(_slurm_settings(folder))
 
         def start(*words: object) -> None:
-            log = (folder / f"{words[0]}.out").open("w")
+            log = (folder / "daemons.out").open("a")
             process = subprocess.Popen([str(word) for word in words], env=environment, stdout=log, stderr=log)
             stack.callback(_end, process)
 
@@ -91,10 +92,11 @@ def slurm() -> Iterator[dict[str, str]]:
         files = (f"--{kind}-file={folder}/munge/{kind}" for kind in ("key", "pid", "log", "seed"))
         start("munged", "--foreground", "--force", *files, f"--socket={folder}/munge/socket")
         start("slurmctld", "-D")
-        start("slurmd", "-D")
+        for node in NODES:
+            start("slurmd", "-D", "-N", node)
         for _ in range(100):
             said = subprocess.run(["sinfo", "-h", "-o", "%T"], env=environment, capture_output=True, text=True).stdout
-            if said.strip() == "idle":
+            if said.split() == ["idle"]:
                 break
             time.sleep(0.1)
         else:
@@ -104,21 +106,23 @@ def slurm() -> Iterator[dict[str, str]]:
 
 def _slurm_settings(folder: Path) -> str:
     host = socket.gethostname()
+    nodes = "\n".join(
+        f"NodeName={node} NodeHostname={host} NodeAddr=127.0.0.1 Port={free_port()} CPUs=1" for node in NODES
+    )
     (folder / "state").mkdir()
     (folder / "spool").mkdir()
     return f"""
 ClusterName=test
 SlurmctldHost={host}(127.0.0.1)
 SlurmctldPort={free_port()}
-SlurmdPort={free_port()}
 AuthType=auth/munge
-AuthInfo=socket={folder}/munge/socket,cred_expire=3
+AuthInfo=socket={folder}/munge/socket
 CredType=cred/munge
 SlurmUser=root
 StateSaveLocation={folder}/state
-SlurmdSpoolDir={folder}/spool
+SlurmdSpoolDir={folder}/spool/%n
 SlurmctldPidFile={folder}/slurmctld.pid
-SlurmdPidFile={folder}/slurmd.pid
+SlurmdPidFile={folder}/slurmd-%n.pid
 ProctrackType=proctrack/linuxproc
 TaskPlugin=task/none
 SelectType=select/cons_tres
@@ -132,9 +136,9 @@ ReturnToService=2
 CommunicationParameters=NoInAddrAny
 MinJobAge=300
 KillWait=10
-NodeName={host} NodeAddr=127.0.0.1 CPUs=2 State=UNKNOWN
-PartitionName=main Nodes={host} Default=YES PriorityTier=1 PreemptMode=REQUEUE GraceTime=20
-PartitionName=urgent Nodes={host} PriorityTier=2
+{nodes}
+PartitionName=main Nodes=ALL Default=YES PriorityTier=1 PreemptMode=REQUEUE GraceTime=20
+PartitionName=urgent Nodes=ALL PriorityTier=2
 """
 
 
