@@ -92,7 +92,9 @@ def predict_new(model: Net, images: Tensor, names: Sequence[str], params: Params
 def as_picture(mask: np.ndarray, name: str) -> Image.Image:
     """An (H, W) mask as an indexed image of the size of the photograph in a file."""
     picture = Image.fromarray(mask).convert("P")
-    picture.putpalette(np.random.default_rng(7).integers(0, 256, 768, np.uint8).tobytes())
+    colours = np.random.default_rng(7).integers(64, 256, (256, 3), np.uint8)
+    colours[0] = 0  # most often the background
+    picture.putpalette(colours.tobytes())
     return picture.resize(upright_size(name), Image.Resampling.NEAREST)
 
 
