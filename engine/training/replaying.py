@@ -42,9 +42,10 @@ def _compared(old: Experiment) -> str:
 
 
 def _elsewhere(old: Experiment, new: Experiment) -> list[str]:
-    """What only the run itself could say: where it was computed."""
+    """What only the run itself could say: where it was computed, and by how many processes."""
     before, now = old.run(), new.run()
-    return [f"{key} {before.get(key)} -> {now.get(key)}" for key in ("device", "system") if before.get(key) != now[key]]
+    keys = [key for key in ("device", "processes", "system") if before.get(key) != now.get(key)]
+    return [f"{key} {before.get(key)} -> {now.get(key)}" for key in keys]
 
 
 def _score_differences(old: Experiment, new: Experiment) -> Iterator[str]:
