@@ -36,6 +36,7 @@ from engine.experiment import (
     Stopped,
     StopRequest,
     alone,
+    check_tracker,
     plan_training,
     read_entries,
 )
@@ -327,6 +328,7 @@ def share(trials: Trials, url: str) -> Company:
 def train_in_workers(trials: Trials, options: argparse.Namespace, company: Company) -> None:
     """Train all trials in processes that are warm, until there are no more or a signal comes."""
     search = trials.search
+    check_tracker(search.base.get("tracker"))
     try:
         with (
             StopRequest() as stop,

@@ -27,7 +27,7 @@ from engine.experiment.names import (
     TEST_SCORES,
     TRACKED,
 )
-from engine.experiment.plan import Evaluation, Plan, farewell, held, plan_evaluation, plan_training
+from engine.experiment.plan import Evaluation, Plan, check_tracker, farewell, held, plan_evaluation, plan_training
 from engine.experiment.provenance import code_now, package_versions, provenance_of
 from engine.experiment.records import latest_record, read_object, read_rows
 from engine.experiment.replay import Replay, plan_replay
@@ -65,6 +65,7 @@ __all__ = [
     "Stopped",
     "alone",
     "as_listed",
+    "check_tracker",
     "choose_monitor",
     "code_difference",
     "code_differences",

@@ -74,7 +74,7 @@ def plan_training(
     params = load_params(experiment.file(PARAMS), {**values, **given})
     check_monitor(params.monitor, params.mode)
     if not only_checks and (begins or stage != "finished"):
-        _check_tracker(params.tracker)
+        check_tracker(params.tracker)
     if not begins:
         warnings = check_unchanged(experiment, params, given)
         return Plan(experiment, params, stage, given, warnings=tuple(warnings))
@@ -170,7 +170,7 @@ def _farewell_without_best(plan: Plan, done: str) -> str:
     return "\n".join(lines)
 
 
-def _check_tracker(name: str | None) -> None:
+def check_tracker(name: str | None) -> None:
     """Refuse a tracker whose package is not installed; a folder of its name, as W&B leaves them, is no package."""
     if name is not None:
         found = importlib.util.find_spec(name)

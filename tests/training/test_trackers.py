@@ -77,6 +77,14 @@ def test_a_tracker_that_is_not_installed_is_one_line_before_anything(name, point
     assert set(contents(folder)) == {"params.json"}
 
 
+def test_a_search_is_told_before_its_first_trial(points, script):
+    parent = points("search", tracker="wandb")
+    done = script("search_hyperparams", "--parent_dir", parent, before=hide_packages)
+    assert (done.status, done.stderr.count("\n")) == (2, 1)
+    assert '"wandb" is not installed' in done.stderr
+    assert not list(parent.glob("*/status.json"))
+
+
 def leave_a_folder(name):
     """What W&B leaves in the folder from which it was used looks like a package to Python."""
     sys.path.insert(0, name)
