@@ -168,7 +168,8 @@ class Board:
     def close(self) -> None:
         """Write all that is not written yet."""
         if self._writer is not None:
-            self._writer.close()
+            with suppress(FileNotFoundError):  # of an experiment that went away under its run, which is told
+                self._writer.close()
 
     def _new_writer(self, suffix: str = "") -> "SummaryWriter":
         from torch.utils.tensorboard import SummaryWriter  # takes a second, in which the experiment may be moved
