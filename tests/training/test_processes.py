@@ -16,7 +16,7 @@ from engine.data import write_digits
 from tests.projects.ragged.data_loader import points
 from tests.projects.ragged.net import WEIGHTS, Net
 from tests.support import faults, scripts, together
-from tests.support.folders import checkpoint, history, read, same_results
+from tests.support.folders import checkpoint, history, read, same, same_results
 
 pytestmark = [
     pytest.mark.processes,
@@ -204,6 +204,19 @@ def test_the_same_number_of_processes_gives_the_same_bits_stopped_or_not(experim
         ends = together.fork("train", "--model_dir", place, output=tmp_path, faults=fault)
         assert [end.status for end in ends] == [128 + signal.SIGTERM if fault else 0] * 2, ends
     assert same_results(folder, undisturbed)
+
+
+def test_each_process_goes_on_with_what_it_had_counted_itself(ragged, tmp_path):
+    """Else the sums of a pass would be added up in another order."""
+    contents = []
+    for name, stops in {"at once": [5], "twice": [3, 2]}.items():
+        folder = ragged(name)
+        for batch in stops:
+            together.fork("train", "--model_dir", folder, output=tmp_path, faults={0: fault_at(batch, stop)})
+        contents.append(checkpoint(folder))
+    assert [content["step"] for content in contents] == [5, 5]
+    assert len(contents[0]["scores"]["shares"]) == 2
+    assert same(contents[0]["scores"], contents[1]["scores"])
 
 
 # Networks and loaders of other kinds
