@@ -58,12 +58,12 @@ class Shared(Company):
         self._ended: list[Trial] = []  # own ones of which that is yet to be told
         self._known: dict[str, FrozenTrial] = {}  # what the database says of each trial
         self._records: dict[str, Values] = {}  # of each trial by name, as they were told or written down last
-        self._failed_before: set[str] | None = None  # trials that failed in earlier calls, each of which may try anew
         self._next_look = 0.0
         self._is_silent = False
         self._learn()
         self._publish()
         self._learn()
+        # What failed in earlier calls may be tried anew; what fails in this one is not tried by each machine
         self._failed_before = {key for key, one in self._known.items() if one.state is TrialState.FAIL}
 
     def __enter__(self) -> "Shared":
@@ -141,12 +141,7 @@ class Shared(Company):
     def _write_down(self, one: FrozenTrial, trial: Trial) -> None:
         """Write into a folder what is known of a trial elsewhere; not where that trial itself writes."""
         records = one.user_attrs.get("records")
-        if records is None:
-            return
-        has_failed = records["status"].get("state") == "failed"
-        if has_failed and self._failed_before is not None and one.user_attrs["key"] not in self._failed_before:
-            trial.attempts = MOST_ATTEMPTS  # it is not tried again by each machine
-        if one.user_attrs["place"] != self.place and records != self._records.get(trial.name):
+        if records and one.user_attrs["place"] != self.place and records != self._records.get(trial.name):
             trial.experiment.write_params(trial.params)
             write_records(trial.experiment, records)
             self._records[trial.name] = records
@@ -174,7 +169,7 @@ class Shared(Company):
             return False
 
     def _take(self, trial: Trial, key: str) -> bool:
-        if self._failed_before and key in self._failed_before:
+        if key in self._failed_before:
             self._failed_before.remove(key)
             del self._known[key]
         if key not in self._known:

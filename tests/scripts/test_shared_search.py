@@ -26,8 +26,8 @@ needs_postgres = [
 
 @pytest.fixture(scope="module")
 def server():
-    with postgres() as url:
-        yield url
+    with postgres() as running:
+        yield running
 
 
 @pytest.fixture
@@ -35,7 +35,7 @@ def database(request, tmp_path):
     """The URL of an empty database: of a file; of a PostgreSQL where a test asks for it by `in_postgres`."""
     if getattr(request, "param", "sqlite") == "sqlite":
         return f"sqlite:///{tmp_path}/study.db"
-    url = request.getfixturevalue("server")
+    url = request.getfixturevalue("server").url
     for name in optuna.get_all_study_names(url):
         optuna.delete_study(study_name=name, storage=url)
     return url
@@ -241,9 +241,27 @@ def test_a_search_that_was_begun_alone_goes_on_in_company(tmp_path, database):
     first, second = (Machine(tmp_path / name, THREE) for name in ("first", "second"))
     first.search(None)
     first.search(database)
+    assert [one.state.name for one in study(database).trials] == ["COMPLETE"] * 3
     second.search(database)
     assert second.trained == set()
     assert set(second.states.values()) == {"finished"}
+
+
+@pytest.mark.processes
+@pytest.mark.skipif(missing_for_postgres() is not None, reason=str(missing_for_postgres()))
+def test_a_database_that_is_away_for_a_while_stops_nothing(tmp_path, server):
+    machine = Machine(tmp_path / "away", THREE, num_epochs=20)
+    process = machine.start(server.url)
+    wait_for(lambda: list(machine.parent.glob("*/last.pth.tar")))
+    server.stop()
+    wait_for(lambda: "the database does not answer; trials go on" in machine.said())
+    wait_for(lambda: "finished    " in machine.said())
+    server.start()
+    process.join()
+    assert process.exitcode == 0, machine.said()
+    assert set(machine.states.values()) == {"finished"}
+    assert machine.said().count("does not answer") == 1
+    assert [one.state.name for one in study(server.url).trials] == ["COMPLETE"] * 3
 
 
 # What is told

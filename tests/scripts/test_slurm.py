@@ -167,8 +167,17 @@ def test_each_trial_of_a_search_is_a_job_of_an_array(cluster, search):
 
 @pytest.mark.skipif(missing_for_postgres() is not None, reason=str(missing_for_postgres()))
 def test_jobs_share_a_search_by_a_database(cluster, search):
-    with postgres() as url:
-        words = ("python", "search_hyperparams.py", "--parent_dir", search, "--storage", url, "--num_workers", 1)
+    with postgres() as database:
+        words = (
+            "python",
+            "search_hyperparams.py",
+            "--parent_dir",
+            search,
+            "--storage",
+            database.url,
+            "--num_workers",
+            1,
+        )
         job = cluster.submit("job.sh", *words, options=("--array", "1-2"))
         cluster.wait_for_end(job)
     assert cluster.output().count("Best of 3 finished configurations") == 2

@@ -1,5 +1,6 @@
 """Services that a cluster has, started on this machine for the tests alone: PostgreSQL and Slurm."""
 
+import functools
 import os
 import pwd
 import shutil
@@ -7,8 +8,9 @@ import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 NODES = (socket.gethostname(), "localhost")
@@ -40,9 +42,18 @@ def missing_for_postgres() -> str | None:
     return None
 
 
+@dataclass
+class Database:
+    """A server of databases: where it is, and how it is started and stopped."""
+
+    url: str
+    start: Callable[[], None]
+    stop: Callable[[], None]
+
+
 @contextmanager
-def postgres() -> Iterator[str]:
-    """A server with an empty database; gives its URL."""
+def postgres() -> Iterator[Database]:
+    """A server with an empty database, which is running."""
     programs, port = postgres_programs(), free_port()
     assert programs is not None
     with tempfile.TemporaryDirectory() as folder:
@@ -57,11 +68,13 @@ def postgres() -> Iterator[str]:
         do(programs / "initdb", "-D", f"{folder}/data", "-A", "trust", "-U", "test", "--no-sync")
         options = f"-h 127.0.0.1 -p {port} -c unix_socket_directories='' -c fsync=off"
         control = (programs / "pg_ctl", "-D", f"{folder}/data", "-l", f"{folder}/log", "-w")
-        do(*control, "-o", options, "start")
+        start = functools.partial(do, *control, "-o", options, "start")
+        stop = functools.partial(do, *control, "-m", "immediate", "stop")
+        start()
         try:
-            yield f"postgresql+psycopg://test@127.0.0.1:{port}/postgres"
+            yield Database(f"postgresql+psycopg://test@127.0.0.1:{port}/postgres", start, stop)
         finally:
-            do(*control, "-m", "immediate", "stop")
+            stop()
 
 
 def missing_for_slurm() -> str | None:
