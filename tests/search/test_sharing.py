@@ -47,6 +47,15 @@ def test_a_trial_is_taken_by_one_machine_alone(machines):
     assert first.take(trials[0])  # it has it
 
 
+def test_so_it_is_where_both_have_seen_that_it_waits(machines):
+    first, second = machines(ONE)
+    trials = [asked(machine, 0, {"num_hidden": 2}) for machine in (first, second)]
+    first.exchange([])
+    second.exchange([])
+    assert first.take(trials[0])
+    assert not second.take(trials[1])
+
+
 def test_of_two_suggestions_for_the_last_place_the_later_one_is_withdrawn(machines):
     first, second = machines(ONE)
     one, other = asked(first, 0, {"num_hidden": 2}), asked(second, 0, {"num_hidden": 4})
