@@ -47,10 +47,8 @@ class TensorBatches:
         if len(set(lengths)) > 1:
             raise UserError(f"TensorBatches: the arrays differ in their number of rows: {', '.join(map(str, lengths))}")
         self.rows = torch.arange(lengths[0]) if rows is None else torch.as_tensor(np.asarray(rows))
-        self.members, self.pool = (
-            self.rows,
-            lengths[0],
-        )  # of the split in the data, wherever these are; rows of the data
+        self.members = self.rows  # of the split in the data, wherever these are
+        self.pool = lengths[0]  # rows of the data
         if names is not None and len(names) != len(self.rows):
             raise UserError(f"TensorBatches: there are {len(names)} names for {len(self.rows)} rows")
         self.device = self.tensors[0].device
