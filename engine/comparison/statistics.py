@@ -45,7 +45,8 @@ class Difference(NamedTuple):
 def summarize(values: Sequence[float], within: tuple[float, float] | None = None) -> Summary:
     """Mean, standard deviation and Student's interval of the values that are numbers; of two, their range instead.
 
-    The interval is cut to `within`, where it is known that no value can be outside.
+    The interval is cut to `within`, where it is known that no value can be outside. Values that are all the same have
+    none: it would be a point, though they may be the same by chance, as accuracies of few examples often are.
     """
     numbers = [value for value in values if math.isfinite(value)]
     count = len(numbers)
@@ -55,6 +56,8 @@ def summarize(values: Sequence[float], within: tuple[float, float] | None = None
     deviation = _deviation(numbers)
     if count < FEWEST_FOR_INTERVAL:
         return Summary(count, mean, deviation, min(numbers), max(numbers), RANGE)
+    if deviation == 0:
+        return Summary(count, mean, deviation, None, None)
     margin = student_quantile(count - 1) * deviation / math.sqrt(count)
     low, high = mean - margin, mean + margin
     least, most = within or (low, high)

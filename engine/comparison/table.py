@@ -329,6 +329,8 @@ def _explained_spread(groups: Sequence[Group], compared: Metric, kind: str) -> I
         yield "95 % interval", f"Cut: at 0 or 1, as no {title} lies outside."
     if RANGE in ends:
         yield "95 % interval", f"Range: from the lower to the higher of two {kind}, too few for an interval."
+    if any(summary and summary.deviation == 0 and summary.count > 2 for summary in compared.summaries):
+        yield "95 % interval", f"No interval where all {kind} have the same score: how far they spread is not known."
 
 
 def _explained_verdicts(compared: Metric, kind: str, rows: int, texts: str) -> Iterator[tuple[str, str]]:

@@ -54,7 +54,6 @@ def test_of_two_values_there_is_no_interval_but_their_range():
         ([0.97, 0.99, 0.999], 0.9495, 1.0, "95 % interval, cut"),
         ([0.01, 0.02, 0.09], 0.0, 0.1483, "95 % interval, cut"),
         ([0.5, 0.51, 0.52], 0.4852, 0.5348, "95 % interval"),
-        ([1.0, 1.0, 1.0], 1.0, 1.0, "95 % interval"),
     ],
 )
 def test_the_interval_ends_where_no_value_can_be(values, low, high, ends):
@@ -64,7 +63,7 @@ def test_the_interval_ends_where_no_value_can_be(values, low, high, ends):
         pytest.approx(high, abs=1e-4),
         ends,
     )
-    whole = stats.t.interval(0.95, 2, loc=summary.mean, scale=stats.sem(values)) if summary.deviation else (1, 1)
+    whole = stats.t.interval(0.95, 2, loc=summary.mean, scale=stats.sem(values))
     assert (summary.low, summary.high) == pytest.approx((max(0, whole[0]), min(1, whole[1])))
 
 
@@ -90,9 +89,12 @@ def test_one_value_has_no_spread():
     assert (summary.count, summary.mean, summary.deviation, summary.low, summary.high) == (1, 0.9, None, None, None)
 
 
-def test_equal_values_have_none_either():
-    assert summarize([0.5] * 4).deviation == 0
-    assert summarize([0.5] * 4).low == 0.5
+@pytest.mark.parametrize("value", [0.0, 0.1, 0.5, 1.0])
+def test_equal_values_have_an_interval_as_little_as_one_value_has(value):
+    summary = summarize([value] * 4, within=(0, 1))
+    assert (summary.count, summary.mean, summary.deviation) == (4, value, 0)
+    assert (summary.low, summary.high, summary.ends) == (None, None, None)
+    assert all(map(math.isnan, stats.t.interval(0.95, 3, loc=value, scale=0)))  # nor does SciPy know one
 
 
 def test_what_is_not_a_number_is_counted_out():

@@ -542,6 +542,17 @@ def test_seeds_become_one_row_with_mean_spread_and_interval(table, tmp_path):
     assert "Student's t" in text
 
 
+def test_seeds_that_all_score_the_same_have_no_interval_and_the_table_says_why(tmp_path):
+    make_seeds(tmp_path, "same", [0.5, 0.5, 0.5])
+    make_seeds(tmp_path, "spread", [0.25, 0.375, 0.5], params={"width": 2})
+    text = shown(tmp_path)
+    assert "No interval where all seeds have the same score" in text
+    (same,) = (line for line in text.splitlines() if line.startswith("same"))
+    (spread,) = (line for line in text.splitlines() if line.startswith("spread"))
+    assert " to " not in same
+    assert "0.0645 to 0.6855" in spread
+
+
 def test_without_grouping_each_seed_has_its_row(synthesize, tmp_path):
     make_seeds(tmp_path, "a", [0.5, 0.75])
     done = synthesize("--parent_dir", tmp_path, "--no_group")
