@@ -24,7 +24,7 @@ from engine.data.image_file import masks as mask_content
 from engine.errors import UserError
 from engine.hyperparameters import load_params
 from examples.segmentation.data_loader import fetch_dataloader
-from examples.segmentation.net import Net, loss_fn, metrics
+from examples.segmentation.net import Net, loss_fn, metrics, predict_new
 from tests.support import faults
 from tests.support.folders import checkpoint, same_results
 
@@ -286,3 +286,14 @@ def test_pictures_are_asked_of_a_task_that_gives_them(trained, script, tmp_path)
         done.stderr
         == "error: --out masks/: tests.projects.points gives no pictures, so it must end in .csv or .jsonl\n"
     )
+
+
+def test_the_numbers_in_a_new_mask_are_those_of_train(tmp_path):
+    Image.new("RGB", (8, 8)).save(tmp_path / "a.png")
+    classes = torch.arange(16).reshape(1, 4, 4) % 3
+    outputs = nn.functional.one_hot(classes, 3).permute(0, 3, 1, 2).float()
+    params = params_of()
+    params.mask_values = [0, 1, 3]
+    told = predict_new(lambda images: outputs, torch.zeros(1, 3, 4, 4), [str(tmp_path / "a.png")], params)
+    wanted = np.kron(np.array([0, 1, 3])[classes[0]], np.ones((2, 2)))
+    assert np.array_equal(np.asarray(told["mask"][0]), wanted)

@@ -111,6 +111,7 @@ def test_a_replay_that_is_stopped_saves_leaves_nothing_behind_and_goes_on(moved_
     process.send_signal(signal.SIGTERM)
     stopped = process.wait()
     assert stopped == 128 + signal.SIGTERM
+    assert read(new, "status.json")["state"] in ("interrupted", "finished")  # and not killed
     assert worktrees(moved_on) == 1
     train(moved_on, "--replay", "experiments/base", "--model_dir", new)
     assert same_results(moved_on / "experiments" / "base", new)
