@@ -26,7 +26,9 @@ class Gradients:
         self.processes = processes or Processes()
         self.are_added_up = accumulate > 1 or self.processes.count > 1
         self.weight: Any = 0
-        self._buffers = Buffers(model)
+        self._buffers = Buffers(
+            model if self.processes.count > 1 else nn.Identity()
+        )  # alone, there are none to keep alike
         self._was_absent = False  # from a batch of this step
 
     def steps(self, batches: Iterable[Any]) -> Iterator[Iterable[Any]]:

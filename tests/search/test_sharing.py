@@ -68,6 +68,21 @@ def test_of_two_suggestions_for_the_last_place_the_later_one_is_withdrawn(machin
     assert [one.name for one in first.trials.configurations] == ["num_hidden=2"]
 
 
+def test_what_fails_while_both_search_is_tried_by_one_of_them_and_once_more_by_a_later_search(machines):
+    first, second = machines(ONE)
+    trial = asked(first, 0, {"num_hidden": 2})
+    trial.experiment.write_params(trial.params)
+    assert first.take(trial)
+    trial.experiment.status.write("failed", reason="of its own")
+    first.tell(trial)
+    first.exchange([])
+    second.exchange([])
+    assert not second.take(second.trials.configurations[0].trials[0])
+    later, _ = machines(ONE)
+    later.exchange([])
+    assert later.take(later.trials.configurations[0].trials[0])
+
+
 def test_a_machine_that_was_taken_for_lost_and_is_not_has_its_trial_again(machines):
     first, second = machines(ONE)
     trial = asked(first, 0, {"num_hidden": 2})

@@ -316,7 +316,7 @@ def fetch_dataloader(types, data_dir, params):
 
 def test_what_the_loader_learns_comes_back_as_it_was_set(run):
     loader = """import numpy, torch
-learned = {"size": (2, 3), "mean": torch.tensor([0.5, 1.0]), "names": {0: "top", 1: "left"}, "kinds": {"a", "b"},
+learned = {"size": (2, 3), "mean": torch.tensor([0.5, 1.0]), "names": {0: "top", 1: "left"}, "kinds": {"a"},
            "scale": numpy.float32(0.1), "table": numpy.arange(4), "large": torch.zeros(2000),
            "graph": torch.eye(2).to_sparse()}
 plain = fetch_dataloader
