@@ -89,6 +89,7 @@ def test_one_value_has_no_spread():
     assert (summary.count, summary.mean, summary.deviation, summary.low, summary.high) == (1, 0.9, None, None, None)
 
 
+@pytest.mark.filterwarnings("ignore:invalid value")
 @pytest.mark.parametrize("value", [0.0, 0.1, 0.5, 1.0])
 def test_equal_values_have_an_interval_as_little_as_one_value_has(value):
     summary = summarize([value] * 4, within=(0, 1))
