@@ -250,7 +250,7 @@ def test_a_search_that_was_begun_alone_goes_on_in_company(tmp_path, database):
 @pytest.mark.processes
 @pytest.mark.skipif(missing_for_postgres() is not None, reason=str(missing_for_postgres()))
 def test_a_database_that_is_away_for_a_while_stops_nothing(tmp_path, server):
-    machine = Machine(tmp_path / "away", THREE, num_epochs=20)
+    machine = Machine(tmp_path / "away", THREE, num_epochs=200)
     process = machine.start(server.url)
     wait_for(lambda: list(machine.parent.glob("*/last.pth.tar")))
     server.stop()
