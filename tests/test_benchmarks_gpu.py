@@ -52,7 +52,7 @@ def test_each_part_has_a_limit_and_something_to_run():
     assert list(gpu_parts.RUN) == list(PARTS)
 
 
-@pytest.mark.slow
+@pytest.mark.processes
 @pytest.mark.parametrize("name", ["machine", "loop", "decode", "transfer", "precisions", "averaging"])
 def test_a_part_measures_what_it_names(name, photographs, tmp_path, monkeypatch):
     monkeypatch.setattr(gpu_parts, "SEEDS", (1, 2))
@@ -64,7 +64,7 @@ def test_a_part_measures_what_it_names(name, photographs, tmp_path, monkeypatch)
     assert all(row.what and row.measured and "nan" not in row.measured for row in rows)
 
 
-@pytest.mark.slow
+@pytest.mark.processes
 def test_where_the_steps_of_a_run_spend_their_time_is_told_by_the_parts_of_the_loop(tmp_path):
     folder = tmp_path / "out"
     _, results = run(folder, "--parts", "profile")
@@ -124,6 +124,7 @@ def test_the_record_gets_the_same_images_and_labels(photographs, tmp_path):
 # How a part ends
 
 
+@pytest.mark.processes
 def test_a_part_that_fails_fails_alone_and_says_why(tmp_path):
     printed, results = run(tmp_path / "out", "--parts", "decode,machine")
     assert results["decode"] == [
@@ -145,6 +146,7 @@ time.sleep(300)
 """
 
 
+@pytest.mark.processes
 def test_a_part_that_takes_too_long_is_ended_with_all_that_it_started(tmp_path, monkeypatch):
     (tmp_path / "benchmarks").mkdir()
     (tmp_path / "benchmarks" / "gpu_parts.py").write_text(HANGING)

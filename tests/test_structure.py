@@ -238,7 +238,7 @@ QUICK = (
 )
 
 
-@pytest.mark.slow
+@pytest.mark.processes
 @pytest.mark.skipif("TESTS_OF_A_COPY" in os.environ, reason="this is the copy")
 def test_with_another_task_and_without_examples_and_benchmarks_the_tests_pass(tmp_path):
     tree = copy_of_the_tree(tmp_path / "tree")

@@ -117,6 +117,7 @@ def test_a_replay_that_is_stopped_saves_leaves_nothing_behind_and_goes_on(moved_
     assert same_results(moved_on / "experiments" / "base", new)
 
 
+@pytest.mark.processes
 def test_what_cannot_be_the_same_is_told_with_its_cause(moved_on):
     points = ROOT / "tests" / "projects" / "points" / "net.py"
     (moved_on / "mine" / "net.py").write_text(points.read_text().replace("        super()", f"{CLOCK}        super()"))
