@@ -121,7 +121,7 @@ def test_ci_goes_on_where_no_browser_can_be_installed(tmp_path):
         (tmp_path / name).symlink_to(shutil.which(name))
     command = [shutil.which("bash"), tmp_path / "tree" / ".ci" / "run"]
     done = subprocess.run(command, env={"PATH": str(tmp_path)}, capture_output=True, text=True)
-    assert "no browser could be installed" in done.stdout
+    assert "no chromedriver could be installed" in done.stdout
     assert "python3: command not found" in done.stderr
 
 

@@ -223,7 +223,7 @@ def test_what_reads_experiment_folders_never_imports_torch(module):
 def copy_of_the_tree(target):
     """All that git would carry of the root, but for data and results."""
     skipped = shutil.ignore_patterns("__pycache__", ".*_cache", "*.pth.tar", "tensorboard", ".old", ".cache", ".git")
-    target.mkdir()
+    target.mkdir(exist_ok=True)
     for path in ROOT.iterdir():
         if path.name in {"engine", "model", "examples", "benchmarks", "tests", "experiments", "docs"}:
             shutil.copytree(path, target / path.name, ignore=skipped)
