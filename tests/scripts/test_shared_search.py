@@ -247,11 +247,10 @@ def test_a_search_that_was_begun_alone_goes_on_in_company(tmp_path, database):
     assert set(second.states.values()) == {"finished"}
 
 
-@pytest.mark.processes
-@pytest.mark.skipif(missing_for_postgres() is not None, reason=str(missing_for_postgres()))
-def test_a_database_that_is_away_for_a_while_stops_nothing(tmp_path, server):
+@in_postgres
+def test_a_database_that_is_away_for_a_while_stops_nothing(tmp_path, database, server):
     machine = Machine(tmp_path / "away", THREE, num_epochs=200)
-    process = machine.start(server.url)
+    process = machine.start(database)
     wait_for(lambda: list(machine.parent.glob("*/last.pth.tar")))
     server.stop()
     wait_for(lambda: "the database does not answer; trials go on" in machine.said())
@@ -261,7 +260,7 @@ def test_a_database_that_is_away_for_a_while_stops_nothing(tmp_path, server):
     assert process.exitcode == 0, machine.said()
     assert set(machine.states.values()) == {"finished"}
     assert machine.said().count("does not answer") == 1
-    assert [one.state.name for one in study(server.url).trials] == ["COMPLETE"] * 3
+    assert [one.state.name for one in study(database).trials] == ["COMPLETE"] * 3
 
 
 # What is told
