@@ -5,7 +5,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +16,7 @@ from engine.data.image_file import pixels
 from engine.data.image_readers import read_all
 from engine.errors import UserError
 from tests.support import scripts
+from tests.support.waiting import wait_for
 
 REPOSITORY = Path(__file__).parents[2]
 CONTENT = pixels(8, 3, "crop")
@@ -167,12 +167,12 @@ def test_a_signal_ends_it_at_once_and_leaves_nothing(paths, tmp_path, send, numb
         os.mkfifo(pipe)
     process = scripts.context.Process(target=_read_until_ended, args=([*paths[:8], *pipes],))
     process.start()
-    wait_for(lambda: len(children(process.pid)) == 2)
+    wait_for(lambda: len(children(process.pid)) == 2, seconds=20)
     left = children(process.pid)
     send(process.pid, number)
     process.join(timeout=20)
     assert process.exitcode
-    wait_for(lambda: not any(is_alive(child) for child in left))
+    wait_for(lambda: not any(is_alive(child) for child in left), seconds=20)
 
 
 def children(parent):
@@ -193,10 +193,3 @@ def is_alive(process):
         return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except OSError:
         return False
-
-
-def wait_for(condition, seconds=20):
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end
-        time.sleep(0.02)

@@ -27,6 +27,7 @@ from tests.support import faults, scripts
 from tests.support.folders import contents, history, read, same_results
 from tests.support.made_runs import make_run
 from tests.support.scripts import ROOT
+from tests.support.waiting import wait_for
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="stops processes with signals")
 
@@ -523,25 +524,18 @@ class TestStopping:
                 process.kill()
                 process.wait()
 
-    @staticmethod
-    def wait_for(condition):
-        deadline = time.monotonic() + 90
-        while not condition():
-            assert time.monotonic() < deadline, "it did not come to pass"
-            time.sleep(0.05)
-
     @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGHUP, signal.SIGKILL], ids=lambda number: number.name)
     def test_it_leaves_every_trial_resumable_and_goes_on(self, describe, search, start, tmp_path, number):
         settings = {"space": {"learning_rate": [0.01, 0.02]}}
         parent = describe(settings, num_epochs=60)
         process = start(parent, "--num_workers", "2")
-        self.wait_for(lambda: len(list(parent.glob("*/last.pth.tar"))) == 2)
+        wait_for(lambda: len(list(parent.glob("*/last.pth.tar"))) == 2)
         pids = [read(path.parent, "status.json")["pid"] for path in parent.glob("*/status.json")]
         assert [os.getpgid(pid) for pid in pids] == pids  # the search alone is asked, and asks them
         if number == signal.SIGKILL:
             process.kill()
             assert process.wait() == -number
-            self.wait_for(lambda: list(states(parent).values()) == ["interrupted"] * 2)
+            wait_for(lambda: list(states(parent).values()) == ["interrupted"] * 2)
         else:
             process.send_signal(number)
             os.killpg(process.pid, number)  # as a terminal does, and clusters besides
@@ -559,7 +553,7 @@ class TestStopping:
     def test_a_cluster_may_signal_each_process_and_the_group(self, describe, search, start, tmp_path):
         parent = describe({"space": {"learning_rate": [0.01, 0.02, 0.03]}}, num_epochs=60)
         process = start(parent, "--num_workers", "2", "--num_trials", "3", "--data_dir", "some where")
-        self.wait_for(lambda: len(list(parent.glob("*/last.pth.tar"))) == 2)
+        wait_for(lambda: len(list(parent.glob("*/last.pth.tar"))) == 2)
         workers = [read(path.parent, "status.json")["pid"] for path in parent.glob("*/status.json")]
         for _ in range(2):
             for pid in (*workers, process.pid):
@@ -584,10 +578,10 @@ class TestStopping:
         monkeypatch.setenv("PYTHONPATH", str(path))
         parent = describe({"space": RATES}, task="slow")
         process = start(parent)
-        self.wait_for(sign.exists)
+        wait_for(sign.exists)
         os.killpg(process.pid, signal.SIGINT)
         assert process.wait() == 130
-        self.wait_for(lambda: not self.has_group(process.pid))
+        wait_for(lambda: not self.has_group(process.pid))
         said = (tmp_path / "output").read_text()
         command = f"python search_hyperparams.py --parent_dir {parent}"
         assert said == f"Stopped with 0 of 3 trials done\nNext: go on   {command}\n"
@@ -633,7 +627,7 @@ class TestStopping:
         slow = functools.partial(faults.act_at_batch, 10, functools.partial(faults.both, sign.touch, pause))
         trial = parent / "learning_rate=0.01"
         other = scripts.start("train", "--model_dir", trial, before=slow, output=tmp_path / "first")
-        self.wait_for(sign.exists)
+        wait_for(sign.exists)
         search(parent)
         other.join()
         assert list(states(parent).values()) == ["finished"] * 3

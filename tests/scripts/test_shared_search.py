@@ -14,6 +14,7 @@ from tests.support import faults, scripts
 from tests.support.folders import history, read, same_results
 from tests.support.scripts import ROOT
 from tests.support.services import free_port, missing_for_postgres, postgres
+from tests.support.waiting import wait_for
 
 pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="kills whole families of processes")
 
@@ -92,13 +93,6 @@ def search_at_once(url, *machines):
     for process in processes:
         process.join()
     assert [process.exitcode for process in processes] == [0] * len(machines), [one.said() for one in machines]
-
-
-def wait_for(condition):
-    deadline = time.monotonic() + 90
-    while not condition():
-        assert time.monotonic() < deadline, "it did not come to pass"
-        time.sleep(0.05)
 
 
 def study(url):

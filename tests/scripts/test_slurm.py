@@ -10,6 +10,7 @@ from tests.support import scripts
 from tests.support.folders import history, read, same_results
 from tests.support.scripts import ROOT
 from tests.support.services import missing_for_postgres, missing_for_slurm, postgres, slurm
+from tests.support.waiting import wait_for
 
 pytestmark = [
     pytest.mark.processes,
@@ -43,12 +44,15 @@ class Cluster:
         return self.do("squeue", "-h", "-t", "all", "-o", "%T", "-j", job).split()
 
     def wait_for_end(self, job, state="COMPLETED"):
-        wait_for(lambda: not {"PENDING", "RUNNING", "COMPLETING", "REQUEUED", "SUSPENDED"} & set(self.state(job)))
+        wait_for(
+            lambda: not {"PENDING", "RUNNING", "COMPLETING", "REQUEUED", "SUSPENDED"} & set(self.state(job)),
+            seconds=120,
+        )
         assert set(self.state(job)) == {state}, self.output()
 
     def start_again(self, job):
         """Have a job that has queued itself again begin now, in place of two minutes later."""
-        wait_for(lambda: self.state(job) == ["PENDING"] and self.do("sinfo", "-h", "-o", "%T") == "idle")
+        wait_for(lambda: self.state(job) == ["PENDING"] and self.do("sinfo", "-h", "-o", "%T") == "idle", seconds=120)
         time.sleep(3)  # the end of its script, which Slurm is yet to hear of, would be taken for that of the next one
         self.do("scontrol", "update", f"JobId={job}", "StartTime=now")
 
@@ -65,13 +69,6 @@ def environment():
 @pytest.fixture
 def cluster(environment, tmp_path):
     return Cluster(environment, tmp_path)
-
-
-def wait_for(condition):
-    deadline = time.monotonic() + 120
-    while not condition():
-        assert time.monotonic() < deadline, "it did not come to pass"
-        time.sleep(0.1)
 
 
 def goes_on(folder):
@@ -98,7 +95,7 @@ def undisturbed(tmp_path_factory):
 def test_a_job_that_is_stopped_queues_itself_again_and_ends_with_the_same_bits(cluster, points, undisturbed, cause):
     folder = points(num_epochs=LONG, threads=1)
     job = cluster.submit("job.sh", "python", "train.py", "--model_dir", folder)
-    wait_for((folder / "last.pth.tar").exists)
+    wait_for((folder / "last.pth.tar").exists, seconds=120)
     if cause == "preemption":  # by a job that needs both cores
         urgent = cluster.do(
             "sbatch", "--parsable", "-p", "urgent", "-N", 2, "-o", f"{cluster.folder}/urgent", "--wrap", "sleep 1"
@@ -118,7 +115,7 @@ def test_a_job_that_is_stopped_queues_itself_again_and_ends_with_the_same_bits(c
 def test_several_nodes_train_one_network_and_queue_themselves_again(cluster, points):
     folder = points(num_epochs=30, threads=1)
     job = cluster.submit("nodes.sh", folder, options=("--nodes", 2))
-    wait_for((folder / "last.pth.tar").exists)
+    wait_for((folder / "last.pth.tar").exists, seconds=120)
     cluster.do("scancel", "--signal", "USR1", job)
     cluster.start_again(job)
     cluster.wait_for_end(job)
@@ -132,7 +129,7 @@ def test_several_nodes_train_one_network_and_queue_themselves_again(cluster, poi
 def test_a_job_that_is_cancelled_has_saved_and_stays_away(cluster, points):
     folder = points(num_epochs=LONG * 10)
     job = cluster.submit("job.sh", "python", "train.py", "--model_dir", folder)
-    wait_for((folder / "last.pth.tar").exists)
+    wait_for((folder / "last.pth.tar").exists, seconds=120)
     cluster.do("scancel", job)
     cluster.wait_for_end(job, "CANCELLED")
     assert read(folder, "status.json")["state"] == "interrupted"

@@ -35,6 +35,14 @@ def asked(machine, number, values):
     return machine.trials.configurations[-1].trials[0]
 
 
+def begun(machine):
+    """The trial that a machine has taken, and begins to train."""
+    trial = asked(machine, 0, {"num_hidden": 2})
+    trial.experiment.write_params(trial.params)
+    assert machine.take(trial)
+    return trial
+
+
 ONE = {"method": "tpe", "num_trials": 1, "space": {"num_hidden": [2, 4, 8]}}
 
 
@@ -70,9 +78,7 @@ def test_of_two_suggestions_for_the_last_place_the_later_one_is_withdrawn(machin
 
 def test_what_fails_while_both_search_is_tried_by_one_of_them_and_once_more_by_a_later_search(machines):
     first, second = machines(ONE)
-    trial = asked(first, 0, {"num_hidden": 2})
-    trial.experiment.write_params(trial.params)
-    assert first.take(trial)
+    trial = begun(first)
     trial.experiment.status.write("failed", reason="of its own")
     first.tell(trial)
     first.exchange([])
@@ -85,9 +91,7 @@ def test_what_fails_while_both_search_is_tried_by_one_of_them_and_once_more_by_a
 
 def test_a_machine_that_was_taken_for_lost_and_is_not_has_its_trial_again(machines):
     first, second = machines(ONE)
-    trial = asked(first, 0, {"num_hidden": 2})
-    trial.experiment.write_params(trial.params)
-    assert first.take(trial)
+    trial = begun(first)
     first.exchange([trial])
     time.sleep(2.5)
     second.exchange([])  # declares it lost
@@ -99,9 +103,7 @@ def test_a_machine_that_was_taken_for_lost_and_is_not_has_its_trial_again(machin
 
 def test_one_that_others_have_begun_in_the_meantime_is_theirs(machines):
     first, second = machines(ONE)
-    trial = asked(first, 0, {"num_hidden": 2})
-    trial.experiment.write_params(trial.params)
-    assert first.take(trial)
+    trial = begun(first)
     first.exchange([trial])
     time.sleep(2.5)
     second.exchange([])

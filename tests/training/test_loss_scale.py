@@ -1,6 +1,5 @@
 """Float16: the loss is scaled as a loop by hand does it, and a step whose gradients overflow is none."""
 
-import json
 import math
 
 import pytest
@@ -9,13 +8,13 @@ from torch.nn.functional import cross_entropy
 from torch.optim.lr_scheduler import LambdaLR
 
 import evaluate
-import train
 from engine.errors import UserError
 from engine.training.device import best_precision, choose_device
 from engine.training.loss_scale import LossScale
 from tests.projects.odd_networks import data_loader
 from tests.projects.odd_networks.net import NETS
 from tests.support.folders import checkpoint, history, read, same, same_results
+from tests.support.training import train_in
 
 EPOCHS, STEPS, BATCH_SIZE, RATE, DECAY, NORM = 4, 6, 4, 0.05, 0.6, 1.0
 PARAMS = {
@@ -46,14 +45,7 @@ def engine(tmp_path, monkeypatch):
 
     monkeypatch.setattr("tests.projects.odd_networks.net.loss_fn", steep)
 
-    def run(name="run", **params):
-        folder = tmp_path / name
-        folder.mkdir(exist_ok=True)
-        (folder / "params.json").write_text(json.dumps(PARAMS | params))
-        train.main(["--model_dir", str(folder)])
-        return folder
-
-    return run
+    return lambda name="run", **params: train_in(tmp_path / name, PARAMS | params)
 
 
 def by_hand():

@@ -6,7 +6,6 @@ import json
 import os
 import signal
 import sys
-import time
 
 import pytest
 import torch
@@ -17,6 +16,7 @@ from tests.projects.ragged.data_loader import points
 from tests.projects.ragged.net import WEIGHTS, Net
 from tests.support import faults, scripts, together
 from tests.support.folders import checkpoint, history, read, same, same_results
+from tests.support.waiting import wait_for
 
 pytestmark = [
     pytest.mark.processes,
@@ -358,18 +358,10 @@ def test_a_loss_that_is_no_number_in_one_process_stops_all(ragged, tmp_path, var
 # torchrun
 
 
-def wait_for(path):
-    for _ in range(2400):
-        if path.exists():
-            return
-        time.sleep(0.05)
-    raise AssertionError(f"{path} did not come to be within two minutes")
-
-
 def test_a_signal_to_torchrun_stops_in_peace(ragged, tmp_path):
     folder = ragged(num_epochs=10_000, save_steps=1)
     launcher = together.start_torchrun("train.py", "--model_dir", folder, output=tmp_path / "output")
-    wait_for(folder / "last.pth.tar")
+    wait_for((folder / "last.pth.tar").exists, seconds=120)
     os.kill(launcher.pid, signal.SIGTERM)
     launcher.join()
     status, content = read(folder, "status.json"), checkpoint(folder)

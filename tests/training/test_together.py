@@ -1,7 +1,6 @@
 """Several optimizers that step as one: what each of them does alone, side by side in a plain loop."""
 
 import copy
-import json
 
 import pytest
 import torch
@@ -9,12 +8,12 @@ from torch import nn, optim
 from torch.nn.functional import cross_entropy
 from torch.optim.lr_scheduler import LambdaLR
 
-import train
 from engine.errors import UserError
 from engine.training import Together, own_optimizer
 from tests.projects.odd_networks import data_loader
 from tests.projects.odd_networks.net import NETS
 from tests.support.folders import checkpoint, history, same, same_results
+from tests.support.training import train_in
 
 EPOCHS, STEPS, BATCH_SIZE, SEED = 3, 6, 4, 230
 PARAMS = {
@@ -47,14 +46,7 @@ def engine(tmp_path, monkeypatch):
     path = "tests.projects.odd_networks.net.configure_optimizer"
     monkeypatch.setattr(path, configure_optimizer, raising=False)
 
-    def run(name="run", **params):
-        folder = tmp_path / name
-        folder.mkdir(exist_ok=True)
-        (folder / "params.json").write_text(json.dumps(PARAMS | params))
-        train.main(["--model_dir", str(folder)])
-        return folder
-
-    return run
+    return lambda name="run", **params: train_in(tmp_path / name, PARAMS | params)
 
 
 def test_they_train_what_each_trains_by_hand_under_one_schedule(engine):
