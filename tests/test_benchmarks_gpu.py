@@ -16,7 +16,7 @@ ROOT = Path(__file__).parent.parent
 if not (ROOT / "benchmarks" / "gpu.py").is_file() or not (ROOT / "examples" / "cifar10").is_dir():
     pytest.skip("the benchmarks or the example are not there any more", allow_module_level=True)
 
-from benchmarks import gpu, gpu_parts, gpu_trace
+from benchmarks import gpu, gpu_parts, gpu_record, gpu_runs, gpu_trace
 from benchmarks.gpu import PARTS, Row
 from engine.randomness import settings_kept
 
@@ -54,9 +54,8 @@ def test_each_part_has_a_limit_and_something_to_run():
 
 @pytest.mark.processes
 @pytest.mark.parametrize("name", ["machine", "loop", "decode", "transfer", "precisions", "averaging"])
-def test_a_part_measures_what_it_names(name, photographs, tmp_path, monkeypatch):
-    monkeypatch.setattr(gpu_parts, "SEEDS", (1, 2))
-    options = gpu_parts.Options(scratch=tmp_path, data=photographs, tiny=True)
+def test_a_part_measures_what_it_names(name, photographs, tmp_path):
+    options = gpu_runs.Options(scratch=tmp_path, data=photographs, tiny=True)
     with settings_kept():
         rows = [Row(*row) for row in gpu_parts.RUN[name](options)]
     assert len(rows) >= 3
@@ -79,7 +78,7 @@ def test_training_seconds_leave_validation_out(tmp_path):
     (tmp_path / "metrics.jsonl").write_text("\n".join(map(json.dumps, rows)))
     (tmp_path / "status.json").write_text(json.dumps({"step": 20}))
     (tmp_path / "run.json").write_text(json.dumps({"params": {"batch_size": 10}}))
-    assert gpu_parts.training_seconds(tmp_path) == pytest.approx((6.0, 4.0))
+    assert gpu_runs.training_seconds(tmp_path) == pytest.approx((6.0, 4.0))
 
 
 # The record
@@ -102,11 +101,11 @@ Mean: 0.9395    Std: 0.0021
 
 
 def test_the_record_s_table_is_read_without_its_warm_up():
-    assert gpu_parts.scores_of_record(PRINTED) == ([0.938, 0.941], [1.664, 1.67])
+    assert gpu_record.scores_of_record(PRINTED) == ([0.938, 0.941], [1.664, 1.67])
 
 
 def test_the_record_gets_the_same_images_and_labels(photographs, tmp_path):
-    gpu_parts.write_for_record(gpu_parts.Options(scratch=tmp_path, data=photographs), tmp_path)
+    gpu_record.write_for_record(gpu_runs.Options(scratch=tmp_path, data=photographs), tmp_path)
     for split, count in (("train", 60), ("test", 20)):
         content = torch.load(tmp_path / f"{split}.pt", weights_only=True)
         assert (content["images"].shape, content["classes"]) == ((count, 32, 32, 3), list("abcdefghij"))

@@ -3,6 +3,7 @@
 Only what lies in folders enters; nothing here imports torch, or changes a folder. Stands on `experiment`.
 """
 
+from engine.comparison.columns import Column, Frame, make_columns, state_counts
 from engine.comparison.difference import difference_between, find_group
 from engine.comparison.groups import (
     Group,
@@ -14,7 +15,7 @@ from engine.comparison.layout import csv_text, json_text, latex, markdown, termi
 from engine.comparison.names import short_names
 from engine.comparison.ranking import Metric, decisive, measure
 from engine.comparison.statistics import summarize
-from engine.comparison.table import Column, Frame, Table, make_columns, make_table, state_counts
+from engine.comparison.table import Table, make_table
 
 __all__ = [
     "Column",

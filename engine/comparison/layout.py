@@ -9,10 +9,11 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 from unicodedata import east_asian_width
 
+from engine.comparison.columns import Column, state_counts
 from engine.comparison.groups import Group
 from engine.comparison.names import FILLER, short_names
 from engine.comparison.ranking import measure
-from engine.comparison.table import Column, Table, find_column, state_counts
+from engine.comparison.table import Table, find_column
 from engine.comparison.wording import param_text, plain
 from engine.files import without_nan
 from engine.hyperparameters import Values

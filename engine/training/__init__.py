@@ -23,7 +23,6 @@ from engine.training.metrics import Losses, Scores, mean_losses, sampling, to_nu
 from engine.training.monitoring import Hook, Watch
 from engine.training.optimization import (
     Schedule,
-    Together,
     clip_gradients,
     make_optimizer,
     make_schedule,
@@ -38,6 +37,7 @@ from engine.training.replicas import replicated
 from engine.training.splits import check_examples, check_newness, split_fingerprints, split_sketches
 from engine.training.state import State
 from engine.training.task import Task, ask_for, fetch_batches, import_anew, learned_values, load_task
+from engine.training.together import Together
 from engine.training.tracking import TerminalLog, progress_bar, release_log, set_logger
 from engine.training.trained import load_trained, read_own_checkpoint
 

@@ -28,10 +28,10 @@ from engine.experiment import (
 from engine.hyperparameters import Values
 from engine.training.checkpoint import drop_previous, readable, write_checkpoint
 from engine.training.device import Device
-from engine.training.optimization import try_to_load
 from engine.training.processes import Processes
 from engine.training.state import State
 from engine.training.task import in_json
+from engine.training.together import try_to_load
 from engine.training.trackers import Tracker
 from engine.training.tracking import Board, release_log
 from engine.training.unsaved import Unsaved

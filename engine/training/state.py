@@ -19,7 +19,8 @@ from engine.training.averaging import Average
 from engine.training.checkpoint import Checkpoint, load_weights
 from engine.training.loss_scale import LossScale
 from engine.training.metrics import Scores
-from engine.training.optimization import Schedule, load_optimizer
+from engine.training.optimization import Schedule
+from engine.training.together import load_optimizer
 
 COURSE_NAMES = {"model": "state_dict", "optimizer": "optim_dict"}
 

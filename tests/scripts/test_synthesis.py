@@ -15,9 +15,10 @@ import pytest
 from scipy import stats
 
 import synthesize_results
+from engine.comparison.columns import Column
 from engine.comparison.groups import Group, choose_entries, group_entries
 from engine.comparison.layout import csv_text, json_text, latex, markdown, terminal_text
-from engine.comparison.table import make_table
+from engine.comparison.table import find_column, make_table
 from engine.errors import UserError
 from engine.experiment.entries import read_entries
 from tests.support.folders import contents
@@ -802,6 +803,4 @@ def test_latex_can_be_typeset(strange, tmp_path):
 
 def test_no_column_is_found_for_nothing():
     with pytest.raises(UserError, match=r"there are: a$"):
-        from engine.comparison.table import Column, find_column
-
         find_column([Column("a", [])], "zzz")

@@ -11,8 +11,9 @@ from torch import nn
 from engine.errors import UserError
 from engine.training.checkpoint import load_weights, read_checkpoint, readable, write_checkpoint
 from engine.training.metrics import Scores
-from engine.training.optimization import Schedule, Together
+from engine.training.optimization import Schedule
 from engine.training.state import State
+from engine.training.together import Together
 from tests.support.folders import same
 
 KEPT = {
