@@ -95,7 +95,7 @@ def train(
                     losses, outputs, labels = forward(task, model, batch, params, feed.examples)
                 loss = gradients.share(losses)  # "loss", the one of them to minimise
                 state.loss_scale.scale(loss).backward()  # as it is, but in float16
-                scores.add(losses, outputs, labels, feed.examples)  # scored a batch later, where a GPU is at work
+                scores.add(losses, outputs, labels, feed.examples)  # scored later, together with its neighbours
             gradients.average(scores.not_finite_at)  # over all batches of the step, and all processes
             state.loss_scale.unscale(optimizer)
             training.clip_gradients(model, params.grad_clip)

@@ -10,6 +10,8 @@ from torch import Tensor
 
 from engine.errors import UserError, form_of
 
+PLAIN = (Tensor, np.ndarray, np.generic, str, bytes, int, float, type(None))
+
 
 def map_tensors(function: Callable[[Any], Any], nested: Any, kind: type | tuple[type, ...] = Tensor) -> Any:
     """The same nesting with `function` applied to each tensor, or each of another `kind`; all else stays as it is.
@@ -45,6 +47,15 @@ def tensors_in(nested: Any, kind: type = Tensor) -> Iterator[Any]:
             yield from tensors_in(value, kind)
 
 
+def is_plain(nested: Any) -> bool:
+    """Whether it holds nothing but tensors, arrays, numbers and texts, so that a copy of it stays as it is."""
+    if isinstance(nested, PLAIN):
+        return True
+    if isinstance(nested, MutableMapping):
+        return all(map(is_plain, nested.values()))
+    return isinstance(nested, list | tuple) and all(map(is_plain, nested))
+
+
 def count_examples(nested: Any, asked: int | None = None) -> int:
     """How many examples a batch holds: the first dimension of its first tensor that has one.
 
@@ -52,6 +63,8 @@ def count_examples(nested: Any, asked: int | None = None) -> int:
     asked for, where that is known. Raises `UserError` where it is the second dimension, and what a mean is over cannot
     be told. Where there are no tensors, arrays of NumPy are counted alike.
     """
+    if isinstance(nested, Tensor) and nested.dim() > 0 and asked in (None, len(nested)):
+        return len(nested)  # as most are
     if not any(True for _ in tensors_in(nested)):
         nested = map_tensors(lambda array: torch.empty(array.shape, device="meta"), nested, np.ndarray)
     sizes = next((tuple(tensor.shape) for tensor in tensors_in(nested) if tensor.dim() > 0), ())

@@ -17,10 +17,25 @@ def use_deterministic_operations() -> None:
     torch.backends.cudnn.benchmark = False
 
 
+def generator_states() -> tuple[Any, Any, Any]:
+    """The states of the global generators of `random`, NumPy and PyTorch (on the CPU), to be compared and put back."""
+    of_numpy: Any = np.random.get_state()
+    kind, keys, *rest = of_numpy
+    return random.getstate(), (kind, keys.tobytes(), *rest), torch.get_rng_state().numpy().tobytes()
+
+
+def restore_generators(states: tuple[Any, Any, Any]) -> None:
+    """Put the global generators back to what `generator_states` gave."""
+    of_random, (kind, keys, *rest), of_torch = states
+    random.setstate(of_random)
+    np.random.set_state((kind, np.frombuffer(keys, dtype=np.uint32), *rest))
+    torch.set_rng_state(torch.frombuffer(bytearray(of_torch), dtype=torch.uint8))
+
+
 @contextmanager
 def settings_kept() -> Iterator[None]:
     """Put back, after the block, the states of the global generators, the threads and the choice of operations."""
-    states = random.getstate(), np.random.get_state(), torch.get_rng_state()
+    states = generator_states()
     devices = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else []
     threads, benchmark = torch.get_num_threads(), torch.backends.cudnn.benchmark
     deterministic = torch.are_deterministic_algorithms_enabled()
@@ -28,9 +43,7 @@ def settings_kept() -> Iterator[None]:
     try:
         yield
     finally:
-        random.setstate(states[0])
-        np.random.set_state(states[1])
-        torch.set_rng_state(states[2])
+        restore_generators(states)
         if devices:
             torch.cuda.set_rng_state_all(devices)
         torch.set_num_threads(threads)

@@ -16,7 +16,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 import train
 from engine.data import Feed, TensorBatches
-from engine.training import Processes, Scores, Watch, choose_device, mean_losses
+from engine.training import Processes, Scores, Watch, choose_device, mean_losses, transfer
 from engine.training.transfer import Transfer
 from tests.projects.odd_networks import data_loader
 from tests.projects.odd_networks.net import NETS
@@ -97,17 +97,28 @@ def test_batches_of_every_kind_of_loader_are_on_their_way_while_the_gpu_works(bu
 
 
 def test_what_is_scored_comes_over_while_the_gpu_works_and_is_what_it_was(busy):
-    values = torch.ones(1000, 100, device="cuda")
-    Transfer(values).arrays()  # the first pinned memory takes its time
+    values, labels = torch.ones(1000, 100, device="cuda"), torch.arange(3, dtype=torch.int8, device="cuda")
+    warm = Transfer()
+    warm.add(values)
+    warm.send()  # the first pinned memory takes its time
     done = busy()
-    transfer = Transfer({"outputs": values})
-    values.zero_()  # in line behind the copy
+    transfer = Transfer()
+    for part in range(3):
+        values.fill_(part)
+        transfer.add({"labels": labels, "outputs": [values, "text"]})
+    values.zero_()
+    transfer.send()
     assert not done.query()
     assert transfer.is_on_its_way
-    assert (transfer.arrays()["outputs"] == 1).all()
+    for part, kept in enumerate(transfer.arrays()):
+        assert (kept["outputs"][0] == part).all()
+        assert kept["outputs"][1] == "text"
+        assert kept["labels"].tolist() == [0, 1, 2]
 
 
-def test_scores_of_a_batch_are_added_up_a_batch_later(busy):
+def test_scores_of_a_batch_are_added_up_when_the_next_ones_are_sent(busy, monkeypatch):
+    monkeypatch.setattr(transfer, "MOST_PARTS", 1)
+
     def accuracy(outputs, labels):
         seen.append(len(labels))
         return (outputs.argmax(1) == labels).mean()

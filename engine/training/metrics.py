@@ -4,16 +4,16 @@ import copy
 import itertools
 import math
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from engine.data import EMPTY
 from engine.errors import UserError, form_of
-from engine.nested import count_examples, map_tensors, tensors_in
+from engine.nested import count_examples, is_plain, map_tensors, tensors_in
+from engine.training.metric_functions import Seen, examples_in, totals_of
 from engine.training.metric_objects import (
     checked_object,
     flat,
@@ -27,8 +27,6 @@ from engine.training.metric_objects import (
 from engine.training.processes import Processes
 from engine.training.transfer import Transfer
 
-Metric = Callable[[Any, Any], Any]
-
 
 class Mean(NamedTuple):
     """A mean together with how many it is the mean of."""
@@ -41,11 +39,12 @@ Sums = dict[str, list[float]]  # [total, count] by name
 Losses = dict[str, Mean]  # of a batch; "loss" is the one to minimise
 
 
-class Pending(NamedTuple):
-    """What is yet to be scored of a batch."""
+class Batch(NamedTuple):
+    """What a batch is scored by."""
 
-    transfer: Transfer  # of its losses; where the functions see it, of its outputs and labels as well
-    asked: int | None
+    number: int
+    losses: list[tuple[str, Any, Any]]  # of each its name, the mean, and how many that is of
+    seen: Seen | None  # where the functions see it
 
 
 class Totals(NamedTuple):
@@ -64,8 +63,9 @@ class Scores:
     object with `update`, `compute` and `reset`, such as those of torchmetrics, for what is no mean.
 
     With `every` > 1 the functions see only each so-manieth batch; losses and metric objects are exact over all batches
-    all the same. A GPU is never waited for: what the functions and the sums need is copied while it goes on, and scored
-    a batch later. Of several processes each counts its own shares; what is kept or computed is of all of them.
+    all the same. Batches that follow fast are scored together, which shows in no score: a GPU is not waited for, as
+    what the functions and the sums need comes over while it goes on, and a CPU scores many in a fraction of the time.
+    Of several processes each counts its own shares; what is kept or computed is of all of them.
     """
 
     def __init__(self, metrics: dict[str, Any], every: int = 1, processes: Processes | None = None) -> None:
@@ -82,10 +82,10 @@ class Scores:
         self.batches = 0
         self.examples = 0
         self.not_finite_at: int | None = None  # the first batch with a loss that is NaN or infinite
-        self._settled = 0  # batches that are in the sums
         self._losses: Sums = {}
         self._functions: Sums = {}
-        self._pending: deque[Pending] = deque()
+        self._taken = Transfer()  # of batches that are yet to be scored
+        self._sent: deque[Transfer] = deque()
         for metric in self.objects.values():
             metric.reset()
 
@@ -104,40 +104,54 @@ class Scores:
 
     def skip(self) -> None:
         """Count a batch of which this process has no share."""
-        self.settle()
-        self._settled += 1
         self.batches += 1
 
     def add(self, losses: Losses | None, outputs: Any, labels: Any, asked: int | None = None) -> None:
         """Take one batch in, for which so many examples were asked; one without losses is not scored."""
         if losses is not None:
             self._take(losses, outputs, labels, asked)
-            self.settle(but=int(self._pending[-1].transfer.is_on_its_way))
             self.batches += 1
         self.examples += asked or count_examples(_counted(outputs, labels))
 
     def _take(self, losses: Losses, outputs: Any, labels: Any, asked: int | None = None) -> None:
-        """Keep what one batch is scored by, until that is settled."""
+        """Keep what one batch is scored by; score those that were sent before, if it is time to send these."""
         if self.objects:
             self._update_objects(outputs, labels)
-        is_seen = bool(self.functions) and (self._settled + len(self._pending)) % self.every == 0
+        seen = None
+        if self.functions and self.batches % self.every == 0:
+            examples = examples_in(_counted(outputs, labels), asked)
+            seen = Seen(outputs, labels, examples, asked, torch.initial_seed())
         sums = [(name, *mean) for name, mean in losses.items()]
-        self._pending.append(Pending(Transfer((sums, outputs, labels) if is_seen else (sums,)), asked))
+        self._taken.add(Batch(self.batches, sums, seen))
+        if self._taken.is_full or not is_plain((outputs, labels)):
+            self._send()
+            self._score(but=int(self._sent[-1].is_on_its_way))
 
-    def settle(self, but: int = 0) -> None:
-        """Score the batches that have been taken in, but for the last so many; waits for the device where it has to."""
-        while len(self._pending) > but:
-            batch = self._pending[0]
-            sums, *seen = batch.transfer.arrays()
-            for name, mean, count in sums:
-                value, weight = _number(mean), _number(count)
-                if name == "loss" and self.not_finite_at is None and not math.isfinite(value):
-                    self.not_finite_at = self._settled
-                _add(self._losses, name, value * weight, weight)
-            if seen:
-                self._add_functions(seen, _counted(*batch.transfer.nested[1:]), batch.asked)
-            self._pending.popleft()
-            self._settled += 1
+    def settle(self) -> None:
+        """Score all batches that have been taken in; waits for the device where it has to."""
+        self._send()
+        self._score()
+
+    def _send(self) -> None:
+        self._taken.send()
+        self._sent.append(self._taken)
+        self._taken = Transfer()
+
+    def _score(self, but: int = 0) -> None:
+        """Score the batches that were sent, but for those that went last."""
+        while len(self._sent) > but:
+            batches = self._sent.popleft().arrays()
+            for batch in batches:
+                self._add_losses(batch)
+            for name, total, count in totals_of(self.functions, [batch.seen for batch in batches if batch.seen]):
+                _add(self._functions, name, total, count)
+
+    def _add_losses(self, batch: Batch) -> None:
+        for name, mean, count in batch.losses:
+            value, weight = _number(mean), _number(count)
+            if name == "loss" and self.not_finite_at is None and not math.isfinite(value):
+                self.not_finite_at = batch.number
+            _add(self._losses, name, value * weight, weight)
 
     def state_dict(self) -> dict[str, Any]:
         """What a checkpoint keeps of a pass that is under way."""
@@ -152,7 +166,7 @@ class Scores:
         Of several processes each goes on with what it had, to the bit; where they are more or fewer than those were,
         the first does with what all had.
         """
-        self.batches = self._settled = state["batches"]
+        self.batches = state["batches"]
         if len(shares := state.get("shares", ())) == self.processes.count:
             state = shares[self.processes.rank]
         elif not self.processes.is_first:
@@ -219,18 +233,6 @@ class Scores:
         if [tensor._version for tensor in tensors_in((outputs, labels))] != versions:
             names = ", ".join(self.objects)
             raise UserError(f"net.py: a metric ({names}) changes the outputs or labels it is given; have it clone them")
-
-    def _add_functions(self, seen: Any, counted: Any, asked: int | None) -> None:
-        for name, function in self.functions.items():
-            result = function(*map_tensors(np.copy, seen, np.ndarray))  # its own ones, which it may change
-            examples = 1 if isinstance(result, tuple) else count_examples(counted, asked)
-            try:
-                total, count = result if isinstance(result, tuple) else (result * examples, examples)
-                _add(self._functions, name, float(total), float(count))
-            except (TypeError, ValueError, RuntimeError) as error:
-                raise UserError(
-                    f'net.py: the metric "{name}" returns {form_of(result)}, not a number or (total, count)'
-                ) from error
 
 
 def sampling(every: int | None, batches: int) -> int:

@@ -3,7 +3,9 @@
 import copy
 import dataclasses
 import math
+import random
 from collections import OrderedDict
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -23,6 +25,8 @@ from torchmetrics.classification import (
 from torchmetrics.wrappers import BootStrapper, ClasswiseWrapper, MinMaxMetric, Running
 
 from engine.errors import UserError
+from engine.randomness import seed_everything
+from engine.training import transfer
 from engine.training.checkpoint import read_checkpoint, write_checkpoint
 from engine.training.metric_objects import MacroF1, memory_of, remember
 from engine.training.metrics import Mean, Scores, mean_losses, sampling, to_numpy
@@ -218,7 +222,9 @@ def test_bfloat16_reaches_metrics_as_float32(split):
         seen.update(dtype=outputs.dtype)
         return 0.0
 
-    Scores({"keep": keep}).add(mean_losses(cross_entropy(*split), *split), split[0].bfloat16(), split[1])
+    scores = Scores({"keep": keep})
+    scores.add(mean_losses(cross_entropy(*split), *split), split[0].bfloat16(), split[1])
+    scores.settle()
     assert seen == {"dtype": np.float32}
 
 
@@ -250,6 +256,7 @@ def test_looking_seldom_thins_functions_and_nothing_else(split):
         looks.clear()
         for batch in batches:
             scores.add(mean_losses(cross_entropy(*batch), *batch), *batch)
+        scores.settle()
     assert looks == [labels.tolist() for _, labels in batches[::4]]
     assert seldom.compute() == often.compute()
 
@@ -281,6 +288,44 @@ def test_what_a_batch_is_scored_by_is_what_there_was_and_nobody_else_changes_it(
             tensor.zero_()
         weight[0] = -1.0
     assert followed.state_dict() == alone.state_dict()
+
+
+@pytest.mark.parametrize("draw", [random.random, np.random.rand, lambda: float(torch.rand(()))])
+def test_what_a_function_draws_at_random_follows_from_its_batch_whatever_is_scored_with_it(split, monkeypatch, draw):
+    """As a bootstrap would; and what is drawn after it does not follow from when it was called."""
+
+    def scored(together, stop=None):
+        monkeypatch.setattr(transfer, "MOST_PARTS", together)
+        drawn, scores = [], Scores({"noise": lambda outputs, labels: float(labels.sum() % 3) and draw()})
+        for index, batch in enumerate(zip(split[0].split(9), split[1].split(9), strict=True)):
+            seed_everything(index)
+            scores.add(mean_losses(cross_entropy(*batch), *batch), *batch)
+            drawn.append((random.random(), np.random.rand(), torch.rand(()).item()))
+            if index == stop:
+                state = scores.state_dict()
+                scores = Scores(scores.functions)
+                scores.load_state_dict(state)
+        return scores.compute(), drawn
+
+    whole = scored(1)
+    assert len({*whole[1]}) == len(whole[1])
+    assert 0 < whole[0]["noise"] < 1
+    assert [scored(together) for together in (2, 3, 32)] == [whole] * 3
+    assert [scored(32, stop) for stop in range(5)] == [whole] * 5
+
+
+@pytest.mark.parametrize("kind", [np.zeros, SimpleNamespace])
+def test_labels_that_are_no_tensors_are_scored_as_they_were(kind):
+    """A loader may fill the same array again, or change an object that nobody can copy."""
+    scores = Scores({"label": lambda outputs, labels: (labels.sum() if kind is np.zeros else labels.value, 1)})
+    labels = np.zeros(4) if kind is np.zeros else SimpleNamespace()
+    for value in range(3):
+        if kind is np.zeros:
+            labels[:] = value
+        else:
+            labels.value = 4 * value
+        scores.add({"loss": Mean(torch.tensor(1.0), 4)}, torch.ones(4), labels, asked=4)
+    assert scores.compute()["label"] == 4
 
 
 @pytest.mark.parametrize("batches", range(1, 40))
