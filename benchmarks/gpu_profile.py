@@ -11,7 +11,7 @@ import train
 from benchmarks import gpu_trace
 from benchmarks.gpu import Row
 from benchmarks.gpu_runs import CONVNET, DEVICE, MLP, Options, run_here, size_of, speed_params, synchronize
-from engine.data import Feed, passes
+from engine.data import Feed, planned
 from engine.training import Device, LossScale, Scores, Watch
 
 STEPS_BEFORE, STEPS = 10, 30  # the first are slower than the rest
@@ -49,7 +49,7 @@ def profile_rows(name: str, told: gpu_trace.Profile, steps: int) -> Iterator[Row
 def mark_parts() -> None:
     """Have each part of the loop of `train.py` mark where it begins and ends."""
     for holder, name, part in (
-        (passes, "seed_everything", "seeding"),
+        (planned, "seed_everything", "seeding"),
         (Device, "move", "move"),
         (train, "forward", "forward"),
         (torch.Tensor, "backward", "backward"),

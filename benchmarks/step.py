@@ -23,7 +23,7 @@ import torch
 
 import train
 from benchmarks.images import PARAMS, write_images
-from engine.data import Feed, passes
+from engine.data import Feed, planned
 from engine.training import Device, LossScale, Scores, Watch
 
 LOOP = "bar, loop, and what lies between"
@@ -93,7 +93,7 @@ def wired() -> Clock:
     clock = Clock()
     clock.put_on(train, "train", LOOP)
     Feed.epoch = clock.put_on_batches(Feed.epoch)  # type: ignore[method-assign]
-    clock.put_on(passes, "seed_everything", "seeding")
+    clock.put_on(planned, "seed_everything", "seeding")
     clock.put_on(Device, "move", "feed")
     clock.put_on(train, "forward", "forward")
     clock.put_on(torch.Tensor, "backward", "backward")

@@ -11,9 +11,13 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 from typing import Any
 
+from engine.data.one_pass import Batch, Pass
 from engine.data.part import count_in, count_of, length_of
-from engine.data.passes import Batch, Pass, PlannedPasses, ReplayedPasses, StatefulPasses, TensorPasses, passes_over
+from engine.data.passes import passes_over
+from engine.data.planned import PlannedPasses, TensorPasses
+from engine.data.replayed import ReplayedPasses
 from engine.data.shares import Share
+from engine.data.stateful import StatefulPasses
 from engine.errors import UserError
 from engine.hyperparameters import Values
 from engine.seeds import derive
