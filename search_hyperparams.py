@@ -87,6 +87,9 @@ def tell_plan(parent: Path, search: Search) -> None:
     if schedules := search.cut_short:
         print("Warning: pruning compares trials midway, where a learning rate that comes down")
         print(f'  at the end ("schedule": "{schedules[0]}") tells little; "constant" compares well', flush=True)
+    if "fold" in search.space:
+        print("Warning: each fold counts as a configuration of its own, and the best one may have")
+        print("  the easiest fold; the table has the means over folds", flush=True)
     if not (parent / SEARCH).is_file():
         space = "; ".join(f"{key} {', '.join(map(str, one.bounds()))}" for key, one in search.space.items())
         print(f"{parent} has no search.json: trying {space}", flush=True)

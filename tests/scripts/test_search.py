@@ -878,3 +878,7 @@ class TestWhatIsSaid:
         said = search(describe({"space": RATES, "num_trials": 1, **settings}, **params), "--prepare", status=None)
         assert ("Warning: " in said) == (schedule is not None)
         assert schedule is None or f'("schedule": "{schedule}")' in said
+
+    def test_a_search_over_folds_is_told_that_its_best_is_one_of_them(self, describe, search):
+        assert "the easiest fold" in search(describe({"space": {"fold": [0, 1], **RATES}}), "--prepare")
+        assert "the easiest fold" not in search(describe({"space": RATES}), "--prepare", status=None)
