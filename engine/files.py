@@ -41,10 +41,13 @@ def replacing(path: Path, durable: bool = False) -> Iterator[BinaryIO]:
 
 
 def write_json(path: Path, content: Any) -> None:
-    """Write `content` as indented JSON, in one piece. What JSON cannot hold (NaN) is written as null."""
+    """Write `content` as indented JSON, in one piece. What JSON cannot hold (NaN) is written as null.
+
+    The bytes of a file name that are no text are escapes, by which JSON gives them back.
+    """
     text = json.dumps(without_nan(content), indent=4, allow_nan=False, ensure_ascii=False)
     with replacing(path) as file:
-        file.write(text.encode() + b"\n")
+        file.write(text.encode(errors="backslashreplace") + b"\n")
 
 
 def without_nan(content: Any) -> Any:
@@ -54,6 +57,15 @@ def without_nan(content: Any) -> Any:
     if isinstance(content, list | tuple):
         return [without_nan(value) for value in content]
     return None if isinstance(content, float) and not math.isfinite(content) else content
+
+
+def is_text(name: str) -> bool:
+    """Whether the name of a file is UTF-8: those out of old archives may be other bytes, that few programs show."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def read_json(path: Path | str) -> dict[str, Any]:
@@ -67,7 +79,9 @@ def read_json(path: Path | str) -> dict[str, Any]:
     except UnicodeDecodeError as error:
         raise UserError(f"{path}: not UTF-8 text (byte {error.start}); save it as UTF-8") from None
     except json.JSONDecodeError as error:
-        raise UserError(f"{path}: not valid JSON: {error.msg} at line {error.lineno}, column {error.colno}") from None
+        raise UserError(
+            f"{path}: not valid JSON: {_fault(error)} at line {error.lineno}, column {error.colno}"
+        ) from None
     except RecursionError:
         raise UserError(f"{path}: nested too deeply to be hyperparameters") from None
     except ValueError as error:
@@ -75,6 +89,16 @@ def read_json(path: Path | str) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise UserError(f"{path}: must hold one JSON object {{...}}, not a {type(content).__name__}")
     return content
+
+
+def _fault(error: json.JSONDecodeError) -> str:
+    """What is wrong with a text: habits from other languages by their name, all else in the words of Python."""
+    before, after = error.doc[: error.pos].rstrip(), error.doc[error.pos :]
+    if after.startswith(("//", "/*", "#")):
+        return 'a comment (JSON has none; a key that begins with "_" is one)'
+    if before.endswith(",") and after.startswith(("}", "]")):
+        return "a comma before the closing bracket"
+    return error.msg
 
 
 def parse_json(text: str) -> Any:

@@ -302,12 +302,9 @@ def _way_out(key: Key, value: Any) -> str:
     """What to do about a value of another kind: it may be meant for a search, or the task mean another thing by it."""
     if isinstance(value, list):
         return "; several values to try belong into a search.json"
-    own = KEYS.get(key.name) is key
-    return (
-        f"; if your task means another thing than {key.meaning}, give its key another name, here and in the task"
-        if own
-        else ""
-    )
+    if KEYS.get(key.name) is not key:
+        return ""
+    return f" ({key.meaning}); if your task means another thing, give its key another name, here and in the task"
 
 
 def parse_setting(text: str) -> tuple[str, Any]:

@@ -4,6 +4,7 @@
 import csv
 import json
 import logging
+import os
 import shutil
 import subprocess
 import sys
@@ -400,6 +401,31 @@ def test_new_images_are_predicted_as_evaluation_predicts_them(folder, experiment
     for name, row in given.items():
         assert row["prediction"] == wanted[name]["prediction"]
         assert float(row["probability"]) == pytest.approx(float(wanted[name]["probability"]), rel=1e-4)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="names of files are text there")
+def test_images_whose_names_are_no_text_are_trained_on_and_told(folder, experiment, script, tmp_path):
+    for split in ALL:
+        (folder / split / "cat" / "0.png").rename(folder / split / "cat" / os.fsdecode(b"caf\xe9.png"))
+    mine = experiment("mine", data_dir=str(folder), num_epochs=1, batch_size=8, num_channels=4)
+    assert script("train", "--model_dir", mine).status == 0
+    assert script("evaluate", "--model_dir", mine).status == 0
+    done = script("predict", "--model_dir", mine, folder / "test", "--out", tmp_path / "new.jsonl")
+    assert (done.status, done.stderr) == (0, "")
+    with (mine / "predictions_test.csv").open(encoding="utf-8") as file:
+        assert r"test/cat/caf\udce9.png" in {row["file"] for row in csv.DictReader(file)}
+    told = {json.loads(line)["file"] for line in (tmp_path / "new.jsonl").read_text(encoding="utf-8").splitlines()}
+    assert os.path.join(folder, "test", "cat", os.fsdecode(b"caf\xe9.png")) in told
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="names of files are text there")
+def test_a_class_or_an_experiment_whose_name_is_no_text_is_one_line(folder, experiment, script, tmp_path):
+    mine = experiment("mine", data_dir=str(folder), num_epochs=1)
+    (folder / "train" / "cat").rename(folder / "train" / os.fsdecode(b"caf\xe9"))
+    for words in (["--model_dir", mine], ["--model_dir", tmp_path / os.fsdecode(b"caf\xe9"), "--from", mine]):
+        done = script("train", *words)
+        assert (done.status, done.stderr.count("\n")) == (2, 1)
+        assert "not UTF-8 text" in done.stderr
 
 
 @pytest.mark.parametrize(

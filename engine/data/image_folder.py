@@ -15,6 +15,7 @@ import numpy as np
 
 from engine.data.image_file import EXTENSIONS
 from engine.errors import UserError
+from engine.files import is_text
 
 SPLITS = {"train": "train", "val": "val", "dev": "val", "valid": "val", "validation": "val", "test": "test"}
 SIGNS = "_signs"
@@ -219,6 +220,8 @@ def _classes(data_dir: Path, folder: str, others: Counter[str]) -> dict[str, str
         if not entry.is_dir():
             others.update([f"{extension(path)} beside the class folders"] if extension(path) in EXTENSIONS else [])
             continue
+        if not is_text(entry.name):
+            raise UserError(f"{data_dir / path}: the name of this class is not UTF-8 text; rename its folder")
         there = Counter[str]()
         files = sorted(_images(data_dir, path, there))
         if not files and SPLITS.get(folder.lower(), "train") == "train":

@@ -131,7 +131,7 @@ def _marks(batches: Any) -> np.ndarray | None:
 
 def _numbers(examples: Iterable[Any]) -> list[int]:
     """Whole numbers as they are, and one for each name."""
-    return [one if type(one) is int else zlib.crc32(str(one).encode()) for one in examples]
+    return [one if type(one) is int else zlib.crc32(str(one).encode(errors="surrogatepass")) for one in examples]
 
 
 def _row_numbers(tensors: Sequence[Any]) -> list[int]:

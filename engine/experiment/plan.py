@@ -15,7 +15,7 @@ from engine.experiment.declarations import read_declarations
 from engine.experiment.folder import Experiment
 from engine.experiment.monitor import check_monitor
 from engine.experiment.names import PARAMS, RUN
-from engine.files import read_json
+from engine.files import is_text, read_json
 from engine.hyperparameters import AS_IT_IS_NOW, DEFAULTS, KEYS, MAY_CHANGE, Params, Values, load_params, parse_setting
 from engine.wording import counted, score_line
 
@@ -60,6 +60,8 @@ def plan_training(
     made from those of that experiment, `settings` (key=value) changed.
     """
     experiment = Experiment(model_dir)
+    if not is_text(str(experiment.folder)):
+        raise UserError(f"{experiment.folder}: is not UTF-8 text, which TensorBoard needs; choose another --model_dir")
     to_write = _derived_values(experiment, source, settings)
     if to_write is None:
         _check_folder(experiment.folder)

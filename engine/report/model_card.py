@@ -25,7 +25,7 @@ def write_model_card(path: Path, experiment: Experiment, params: Params, file: s
     }
     text = "\n\n".join(f"## {title}\n\n" + "\n".join(lines) for title, lines in sections.items())
     with replacing(path) as out:
-        out.write(f"# Model card\n\n{text}\n".encode())
+        out.write(f"# Model card\n\n{text}\n".encode(errors="backslashreplace"))
 
 
 def _data(record: Values, params: Params) -> list[str]:

@@ -23,6 +23,7 @@ from engine.training.metrics import to_numpy
 from engine.training.processes import Processes
 
 MOST_TARGETS = 20  # numbers for each example that still make a table; more are a picture or a sequence
+NO_TEXT = "backslashreplace"  # what becomes of bytes in a file name that are not UTF-8
 
 Columns = dict[str, Any]
 
@@ -145,7 +146,9 @@ def write_table(path: Path, header: Sequence[str], rows: Iterable[Sequence[Any]]
     with replacing(path) as file:
         if path.suffix == ".jsonl":
             for row in rows:
-                file.write(f"{json.dumps(dict(zip(header, row, strict=True)), ensure_ascii=False)}\n".encode())
+                file.write(
+                    f"{json.dumps(dict(zip(header, row, strict=True)), ensure_ascii=False)}\n".encode(errors=NO_TEXT)
+                )
             return
         lines = csv.writer(_Encoded(file), lineterminator="\n")
         lines.writerow(header)
@@ -235,4 +238,4 @@ class _Encoded:
         self.file = file
 
     def write(self, text: str) -> int:
-        return self.file.write(text.encode())
+        return self.file.write(text.encode(errors=NO_TEXT))

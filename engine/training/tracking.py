@@ -37,7 +37,7 @@ class HeldLog(MemoryHandler):
     """A log file that gets no line before `write_through`: a run that fails before its first step leaves nothing."""
 
     def __init__(self, log_path: str | Path) -> None:
-        file = LogFile(log_path, delay=True, encoding="utf-8")
+        file = LogFile(log_path, delay=True, encoding="utf-8", errors="backslashreplace")
         file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
         super().__init__(capacity=10_000, flushLevel=logging.CRITICAL + 1, target=file)
 

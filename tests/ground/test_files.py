@@ -5,7 +5,7 @@ import math
 
 import pytest
 
-from engine.errors import DiskError
+from engine.errors import DiskError, UserError
 from engine.files import read_json, replacing, write_json
 
 
@@ -46,6 +46,27 @@ def test_what_is_written_is_read_again(tmp_path):
     write_json(tmp_path / "params.json", content)
     assert read_json(tmp_path / "params.json") == content
     assert "Übung" in (tmp_path / "params.json").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("text", "fault"),
+    [
+        ('{"seed": 1,\n}', r"comma .*at line [12], column"),
+        ('{"betas": [0.9, ]}', r"comma .*at line 1, column"),
+        ('{"seed": 1  // of 3\n}', r'a comment \(.*"_" is one\) at line 1, column 13'),
+        ('# mine\n{"seed": 1}', r"a comment .* at line 1, column 1"),
+        ('{"seed": 1 "lr": 2}', r"Expecting ',' delimiter at line 1, column 12"),
+    ],
+)
+def test_what_is_no_json_is_told_by_its_place(tmp_path, text, fault):
+    (tmp_path / "params.json").write_text(text)
+    with pytest.raises(UserError, match=f"params.json: not valid JSON: .*{fault}"):
+        read_json(tmp_path / "params.json")
+
+
+def test_a_name_that_is_no_text_is_read_again(tmp_path):
+    write_json(tmp_path / "data.json", {"file": "caf\udce9"})
+    assert read_json(tmp_path / "data.json") == {"file": "caf\udce9"}
 
 
 def test_a_value_that_is_no_json_leaves_the_file(tmp_path):

@@ -319,7 +319,7 @@ def test_the_params_of_an_experiment_have_the_defaults_wherever_they_are_read(tm
         (
             "patience",
             0.02,
-            "if your task means another thing than epochs without a new best .* give its key another name",
+            r"\(epochs without a new best .*\); if your task means another thing, give its key another name",
         ),
         ("learning_rate", [0.1, 0.01], "several values to try belong into a search.json"),
     ],
