@@ -9,7 +9,7 @@ from torch.utils.data import DataLoader, DistributedSampler, Sampler
 
 from engine.data.batches import TensorBatches
 from engine.data.one_pass import Batch, Pass, begin_pass, plain_attributes, told_of_memory
-from engine.data.seeded import Asked, SeededItems, chain
+from engine.data.seeded import Asked, batches_of, chain
 from engine.data.shares import EMPTY, Share
 from engine.data.workers import Digest, led, start_method_of, started
 from engine.errors import UserError
@@ -86,11 +86,12 @@ class PlannedPasses:
 
     def _rebuilt(self, persistent_workers: bool) -> DataLoader[Any]:
         in_batches = self.loader.batch_sampler is not None
+        items, collate_fn = batches_of(self.loader)
         return DataLoader(
-            SeededItems(self.loader.dataset),
+            items,
             **({"batch_sampler": self.plan} if in_batches else {"batch_size": None, "sampler": self.plan}),
             num_workers=self.loader.num_workers,
-            collate_fn=self.loader.collate_fn,
+            collate_fn=collate_fn,
             pin_memory=self.loader.pin_memory,
             timeout=self.loader.timeout,
             worker_init_fn=led(self.loader.worker_init_fn),
