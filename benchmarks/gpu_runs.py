@@ -100,11 +100,11 @@ def tested(folder: Path) -> float:
     return float(evaluate.main(["--model_dir", str(folder)])["accuracy"])
 
 
-def timed(function: Callable[..., Any], *arguments: Any) -> float:
+def timed(function: Callable[..., Any], *arguments: Any, **options: Any) -> float:
     """Seconds until all of it is done, on the device too."""
     synchronize()
     start = time.perf_counter()
-    function(*arguments)
+    function(*arguments, **options)
     synchronize()
     return time.perf_counter() - start
 

@@ -62,9 +62,10 @@ def git_record(task: str, root: Path) -> Values:
 
 def _imported(root: Path) -> list[str]:
     """The files below `root` of which modules have been made, the script that runs among them."""
-    files = [getattr(module, "__file__", None) for module in list(sys.modules.values())]
-    paths = {Path(file).absolute() for file in files if isinstance(file, str) and file.endswith(".py")}
-    own = {path.relative_to(root.absolute()) for path in paths if path.is_relative_to(root.absolute())}
+    inside, here = f"{root.absolute()}{os.sep}", os.getcwd()
+    files = {getattr(module, "__file__", None) for module in list(sys.modules.values())}
+    paths = (os.path.join(here, file) for file in files if isinstance(file, str) and file.endswith(".py"))
+    own = {Path(path).relative_to(inside) for path in paths if path.startswith(inside)}  # some, of thousands
     return sorted(path.as_posix() for path in own if "site-packages" not in path.parts)
 
 

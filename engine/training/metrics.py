@@ -13,7 +13,7 @@ from torch import Tensor
 from engine.data import EMPTY
 from engine.errors import UserError, form_of
 from engine.nested import count_examples, is_plain, map_tensors, tensors_in
-from engine.training.metric_functions import Seen, examples_in, totals_of
+from engine.training.metric_functions import Size, totals_of
 from engine.training.metric_objects import (
     checked_object,
     flat,
@@ -40,11 +40,11 @@ Losses = dict[str, Mean]  # of a batch; "loss" is the one to minimise
 
 
 class Batch(NamedTuple):
-    """What a batch is scored by."""
+    """What is known of a batch whose scores are on their way."""
 
     number: int
-    losses: list[tuple[str, Any, Any]]  # of each its name, the mean, and how many that is of
-    seen: Seen | None  # where the functions see it
+    losses: list[str]  # their names
+    size: Size | None  # where functions see it
 
 
 class Totals(NamedTuple):
@@ -117,13 +117,13 @@ class Scores:
         """Keep what one batch is scored by; score those that were sent before, if it is time to send these."""
         if self.objects:
             self._update_objects(outputs, labels)
-        seen = None
+        seen: Any = ()
+        size = None
         if self.functions and self.batches % self.every == 0:
-            examples = examples_in(_counted(outputs, labels), asked)
-            seen = Seen(outputs, labels, examples, asked, torch.initial_seed())
-        sums = [(name, *mean) for name, mean in losses.items()]
-        self._taken.add(Batch(self.batches, sums, seen))
-        if self._taken.is_full or not is_plain((outputs, labels)):
+            seen, size = (outputs, labels), Size.of(_counted(outputs, labels), asked)
+        values, weights = zip(*losses.values(), strict=True)
+        self._taken.add((values, weights, seen), about=Batch(self.batches, list(losses), size))
+        if self._taken.is_full or not is_plain(seen):
             self._send()
             self._score(but=int(self._sent[-1].is_on_its_way))
 
@@ -141,14 +141,14 @@ class Scores:
         """Score the batches that were sent, but for those that went last."""
         while len(self._sent) > but:
             batches = self._sent.popleft().arrays()
-            for batch in batches:
-                self._add_losses(batch)
-            for name, total, count in totals_of(self.functions, [batch.seen for batch in batches if batch.seen]):
+            for batch, (values, weights, _) in batches:
+                self._add_losses(batch, values, weights)
+            seen = [(batch.size, *arrays) for batch, (_, _, arrays) in batches if batch.size is not None]
+            for name, total, count in totals_of(self.functions, seen):
                 _add(self._functions, name, total, count)
 
-    def _add_losses(self, batch: Batch) -> None:
-        for name, mean, count in batch.losses:
-            value, weight = _number(mean), _number(count)
+    def _add_losses(self, batch: Batch, values: Iterable[Any], weights: Iterable[Any]) -> None:
+        for name, value, weight in zip(batch.losses, map(_number, values), map(_number, weights), strict=True):
             if name == "loss" and self.not_finite_at is None and not math.isfinite(value):
                 self.not_finite_at = batch.number
             _add(self._losses, name, value * weight, weight)

@@ -31,9 +31,9 @@ class Transfer:
     """Parts, in which tensors are nested, on their way to memory, as numbers that can be summed up.
 
     >>> transfer = Transfer()
-    >>> transfer.add((loss, outputs))
+    >>> transfer.add((loss, outputs), about=3)
     >>> transfer.send()
-    >>> [(loss, outputs)] = transfer.arrays()
+    >>> [(3, (loss, outputs))] = transfer.arrays()
 
     A tensor is taken as it is when its part is added, whatever becomes of it. What a GPU has computed comes over into
     pinned memory when it is there, and the program goes on meanwhile. Apple's GPUs are waited for at once: they have no
@@ -41,17 +41,24 @@ class Transfer:
     """
 
     def __init__(self) -> None:
-        self._parts: list[Any] = []  # with arrays in place of tensors, and places in place of those on a GPU
-        self._kept: dict[torch.device, list[Tensor]] = {}  # there, as bytes
+        self._parts: list[tuple[Any, Any]] = []  # with arrays in place of tensors, and places in place of those on GPUs
+        self._bytes = 0
+        self._fresh: dict[torch.device, list[Tensor]] = {}  # of the latest part
+        self._kept: dict[torch.device, list[Tensor]] = {}  # copies of those of each part, one behind the other
         self._ends: dict[torch.device, int] = {}
         self._sent: dict[torch.device, Tensor] = {}
         self._events: list[torch.cuda.Event] = []
-        self._bytes = 0
         self._begun = time.perf_counter()
 
-    def add(self, part: Any) -> None:
-        """Take a part in; objects of other kinds as they are, as not all can be copied."""
-        self._parts.append(map_tensors(self._taken, part, (Tensor, np.ndarray)))
+    def add(self, part: Any, about: Any = None) -> None:
+        """Take a part in, with what is to be known about it; objects of other kinds as they are: not all can be copied.
+
+        The tensors of a part that are on a GPU are copied there by one operation.
+        """
+        self._parts.append((about, map_tensors(self._taken, part, (Tensor, np.ndarray))))
+        for device, tensors in self._fresh.items():
+            self._kept.setdefault(device, []).append(torch.cat(tensors))
+        self._fresh.clear()
 
     @property
     def is_full(self) -> bool:
@@ -71,23 +78,25 @@ class Transfer:
         """Whether to look at it now may mean to wait."""
         return bool(self._events)
 
-    def arrays(self) -> list[Any]:
-        """The parts with arrays of NumPy for tensors, once all have arrived."""
+    def arrays(self) -> list[tuple[Any, Any]]:
+        """The parts, with arrays of NumPy for tensors, once all have arrived; before each what is known about it."""
         for event in self._events:
             event.synchronize()
         came = {device: sent.numpy() for device, sent in self._sent.items()}
-        return map_tensors(lambda place: _array_at(place, came), self._parts, Place) if came else self._parts
+        if not came:
+            return self._parts
+        return [(about, map_tensors(lambda place: _array_at(place, came), part, Place)) for about, part in self._parts]
 
     def _taken(self, tensor: Any) -> Any:
+        self._bytes += tensor.nbytes
         if isinstance(tensor, np.ndarray):
             return tensor.copy(order="K")
         tensor = in_full(tensor)
-        self._bytes += tensor.nbytes
         if not tensor.is_cuda:
             return tensor.cpu().numpy().copy(order="K")
         device, start = tensor.device, self._ends.get(tensor.device, 0)
         self._ends[device] = start + tensor.nbytes
-        self._kept.setdefault(device, []).append(tensor.clone().reshape(-1).view(torch.uint8))
+        self._fresh.setdefault(device, []).append(tensor.reshape(-1).contiguous().view(torch.uint8))
         return Place(device, start, self._ends[device], tensor.dtype, tuple(tensor.shape))
 
 
