@@ -43,7 +43,7 @@ from engine.experiment import (
 from engine.files import replacing, write_json
 from engine.hosting import hosted
 from engine.hyperparameters import Values, load_params
-from engine.search import ENDED, Company, LiveTable, Search, Trial, Trials, Workers, read_search
+from engine.search import ENDED, Company, LiveTable, Search, Trial, Trials, Workers, read_search, without_password
 
 # What a trial imports sooner or later: torch, what its first optimizer needs, TensorBoard with its pictures, and ours.
 TORCHS = ("torch", "torch._dynamo", "torch.utils.tensorboard", "tensorboard.plugins.hparams.api_pb2")
@@ -352,9 +352,13 @@ def tell_stop(trials: Trials, options: argparse.Namespace) -> None:
     best = "".join(f", best {trials.watched[0]} {score:.4g}: {one.name}" for score, one in trials.ranking()[:1])
     names = ("parent_dir", "data_dir", "num_trials", "num_workers", "devices", "storage")
     given = {name: str(value) for name in names if (value := getattr(options, name)) is not None}
+    if options.storage:
+        given["storage"] = without_password(options.storage)
     words = [word for name, value in given.items() for word in (f"--{name}", value)]
     print(f"Stopped with {done} of {trials.total} trials done{best}")
     print(f"Next: go on   {join(['python', 'search_hyperparams.py', *words])}")
+    if given.get("storage") != options.storage:
+        print("              with the password in the place of ***, or in ~/.pgpass, where it need not be typed")
 
 
 if __name__ == "__main__":

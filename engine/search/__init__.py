@@ -4,7 +4,7 @@ Folders and their scores enter; a network never does. Stands on `experiment`. `s
 by name where they are used, as is `sharing`: Optuna takes half a second.
 """
 
-from engine.search.company import Company
+from engine.search.company import Company, without_password
 from engine.search.description import Search, read_search
 from engine.search.live_table import LiveTable
 from engine.search.outcomes import ENDED, Evidence
@@ -24,4 +24,5 @@ __all__ = [
     "Trials",
     "Workers",
     "read_search",
+    "without_password",
 ]

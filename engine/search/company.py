@@ -1,5 +1,6 @@
 """With whom a search shares its trials: with nobody, unless `sharing` takes the place of this."""
 
+import re
 from collections.abc import Iterable
 
 from engine.search.trials import Trial, Trials
@@ -31,3 +32,13 @@ class Company:
 
     def tell(self, trial: Trial) -> None:
         """Say that a trial has ended here."""
+
+
+def without_password(url: str) -> str:
+    """The URL of a database as it may be shown.
+
+    >>> without_password("postgresql+psycopg://me:secret@host/base")
+    'postgresql+psycopg://me:***@host/base'
+    """
+    url = re.sub(r"(?<=://)([^:/@]*):.*@", r"\1:***@", url)  # up to the last @, as a password may hold others
+    return re.sub(r"(password=)[^&]*", r"\1***", url)

@@ -25,7 +25,7 @@ from engine.errors import UserError
 from engine.experiment import Experiment
 from engine.files import replacing, write_json
 from engine.hyperparameters import Values
-from engine.search.company import Company
+from engine.search.company import Company, without_password
 from engine.search.outcomes import ENDED
 from engine.search.sampling import direction
 from engine.search.trials import MOST_ATTEMPTS, Trial, Trials
@@ -276,7 +276,7 @@ def join(storage: RDBStorage, trials: Trials) -> optuna.Study:
 @contextmanager
 def reached(url: str) -> Iterator[None]:
     """Turn what a wrong URL, a missing driver or a silent database raise into one line."""
-    place = url.rpartition("@")[2]  # without a password
+    place = without_password(url).rpartition("@")[2]
     try:
         yield
     except ImportError as error:

@@ -68,7 +68,7 @@ class Machine:
 
     def search(self, url, *words, status=0, **options):
         process = self.start(url, *words, **options)
-        process.join()
+        scripts.wait_for_end(process)
         assert process.exitcode == status, self.said()
         return self.said()
 
@@ -91,7 +91,7 @@ def search_at_once(url, *machines):
     """Have all of them search, and wait for their ends."""
     processes = [machine.start(url) for machine in machines]
     for process in processes:
-        process.join()
+        scripts.wait_for_end(process)
     assert [process.exitcode for process in processes] == [0] * len(machines), [one.said() for one in machines]
 
 
@@ -154,7 +154,7 @@ def test_a_machine_that_dies_costs_its_unfinished_epochs_alone(tmp_path, databas
     under_way = [name for name, state in first.states.items() if state == "running"]
     done = {name for name, state in first.states.items() if state == "finished"}
     faults.kill_family(doomed.pid)
-    doomed.join()
+    scripts.wait_for_end(doomed)
     said = second.search(database)
     assert len(under_way) == len(done) == 1
     assert set(second.states.values()) == {"finished"}
@@ -176,8 +176,11 @@ def test_a_machine_that_dies_costs_its_unfinished_epochs_alone(tmp_path, databas
 def test_one_that_is_stopped_leaves_its_trial_to_the_others_at_once(tmp_path, database):
     first, second = (Machine(tmp_path / name, {"space": {"learning_rate": [0.01]}}, num_epochs=80) for name in "ab")
     stop = functools.partial(faults.both, functools.partial(first_stop, tmp_path), faults.nothing)
-    said = first.search(database, before=stop, status=143)
-    assert "--storage" in said.split("Next: go on")[1]
+    said = first.search(database.replace("//test@", "//test:secret@"), before=stop, status=143)
+    again = said.split("Next: go on")[1]
+    assert f"--storage '{database.replace('//test@', '//test:***@')}'" in again
+    assert "with the password in the place of ***" in again
+    assert "secret" not in said
     assert [one.state.name for one in study(database).trials] == ["WAITING"]
     second.search(database)
     assert set(second.states.values()) == {"finished"}
@@ -250,7 +253,7 @@ def test_a_database_that_is_away_for_a_while_stops_nothing(tmp_path, database, s
     wait_for(lambda: "the database does not answer; trials go on" in machine.said())
     wait_for(lambda: "finished    " in machine.said())
     server.start()
-    process.join()
+    scripts.wait_for_end(process)
     assert process.exitcode == 0, machine.said()
     assert set(machine.states.values()) == {"finished"}
     assert machine.said().count("does not answer") == 1
@@ -276,10 +279,11 @@ def hide_driver():
     [
         ("postgresql+psycopg://me:secret@127.0.0.1:{port}/none", "error: --storage 127.0.0.1:{port}/none: connection"),
         ("nonsense", "error: --storage nonsense: Could not parse SQLAlchemy URL"),
+        ("postgresql+psycopg://127.0.0.1:{port}/none?user=me&password=secret", "error: --storage "),
         ("nosuch://host/base", "error: --storage nosuch://host/base: Can't load plugin"),
         ("sqlite:////nowhere/at/all.db", "error: --storage sqlite:////nowhere/at/all.db: unable to open database file"),
     ],
-    ids=["a silent server", "no URL", "no such database", "no such folder"],
+    ids=["a silent server", "no URL", "a password elsewhere", "no such database", "no such folder"],
 )
 def test_a_database_that_cannot_be_had_is_one_line(tmp_path, url, said):
     if "psycopg" in url:

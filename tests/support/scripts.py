@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tests.support.faults import kill_family
+
 ROOT = Path(__file__).parents[2]
 WARM = ["torch", "torch._dynamo", "torch.utils.tensorboard", "torchmetrics", "train", "evaluate", "predict"]
 
@@ -47,7 +49,7 @@ def start(
 def run(script: str, *arguments: object, output: Path, **options: Any) -> Finished:
     """Run a script to its end; its output passes through files in the folder `output`."""
     process = start(script, *arguments, output=output, **options)
-    process.join()
+    wait_for_end(process)
     return Finished(process.exitcode, (output / "stdout").read_text(), (output / "stderr").read_text())
 
 
@@ -55,8 +57,16 @@ def call(function: Callable[..., object], *arguments: object) -> int:
     """Call a function in a forked process; returns the exit status."""
     process = context.Process(target=function, args=arguments)
     process.start()
-    process.join()
+    wait_for_end(process)
     return process.exitcode
+
+
+def wait_for_end(process: multiprocessing.Process, seconds: float = 300) -> None:
+    """Wait for a process; it is a failure of the test if it does not end in time, and then it and all its own go."""
+    process.join(seconds)
+    if process.is_alive():
+        kill_family(process.pid)
+        raise AssertionError(f"it did not end within {seconds:.0f} seconds")
 
 
 def _script(

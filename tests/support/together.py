@@ -17,7 +17,7 @@ IN_TURN = "tests.support.together"  # as a module for torchrun: many scripts in 
 def torchrun(*words: object, output: Path, count: int = 2, options: tuple[str, ...] = (), path: Path | None = None):
     """Run `torchrun --nproc_per_node count words...` to its end; its output passes through files in `output`."""
     process = start_torchrun(*words, output=output, count=count, options=options, path=path)
-    process.join()
+    scripts.wait_for_end(process)
     return Finished(process.exitcode, (output / "stdout").read_text(), (output / "stderr").read_text())
 
 
@@ -86,7 +86,7 @@ def fork(
         said = Environment(rank, count, store.port, (faults or {}).get(rank))
         processes.append(scripts.start(script, *arguments, output=place, path=path, before=said))
     for process in processes:
-        process.join()
+        scripts.wait_for_end(process)
     ends = zip(processes, places, strict=True)
     return [Finished(p.exitcode, (place / "stdout").read_text(), (place / "stderr").read_text()) for p, place in ends]
 
