@@ -10,6 +10,7 @@ import logging
 import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from datetime import timedelta
 from typing import Any, TypeVar
 
 import torch
@@ -21,13 +22,16 @@ from engine.data import Share
 from engine.errors import Lost, ToldElsewhere, UserError
 from engine.experiment import Stopped, StopRequest
 from engine.system import STOP_SIGNALS
+from engine.training.presence import GOES_ON, Presence
 
 Result = TypeVar("Result")
 
 LAST_WORDS_SECONDS = 2.0  # within which a process that has ended said why, if it ever will
 MEETING_SECONDS = 600.0  # within which all of them are to be there
 POLL_SECONDS = 0.02
+LOOK_SECONDS = 1.0  # how often one who waits looks whether the others are there
 ENDED, SIGNAL = "ended", "signal"  # keys of the store
+ENDED_SILENTLY = f"another process of this run has ended without a word (killed, or out of memory?); {GOES_ON}"
 
 
 class Processes:
@@ -37,7 +41,14 @@ class Processes:
     ...     checkpoint = processes.from_first(lambda: read_checkpoint(path))
     """
 
-    def __init__(self, rank: int = 0, count: int = 1, stop: StopRequest | None = None, store: Any = None) -> None:
+    def __init__(
+        self,
+        rank: int = 0,
+        count: int = 1,
+        stop: StopRequest | None = None,
+        store: Any = None,
+        presence: Presence | None = None,
+    ) -> None:
         self.rank, self.count = rank, count
         self.is_first = rank == 0
         self.share = Share(rank, count)
@@ -47,6 +58,7 @@ class Processes:
         self._stop = stop
         self._signal: int | None = None  # to stop by, as all know
         self._store = store  # where each leaves its last words
+        self._presence: Any = presence  # of all; there is one where there are several
         self._has_told = False
 
     @property
@@ -117,7 +129,7 @@ class Processes:
         if self.count == 1:
             return [value]
         values: list[Any] | None = [None] * self.count if self.is_first else None
-        self._call(dist.gather_object, value, values)
+        self._call_at_once(dist.gather_object, value, values)
         return values or []
 
     def from_first(self, make: Callable[[], Result]) -> Result:
@@ -125,7 +137,7 @@ class Processes:
         if self.count == 1:
             return make()
         values: list[Any] = [make() if self.is_first else None]
-        self._call(dist.broadcast_object_list, values)
+        self._call_at_once(dist.broadcast_object_list, values)
         return values[0]
 
     @contextlib.contextmanager
@@ -166,18 +178,44 @@ class Processes:
         for tensor, part in zip(tensors, parts, strict=True):
             tensor.copy_(part.clone().view(tensor.dtype).view_as(tensor))
 
-    def _call(self, function: Callable[..., Any], *arguments: Any) -> None:
-        try:
+    def _call(self, function: Callable[..., Any], tensor: Tensor, *arguments: Any) -> None:
+        """Do something with all others, and wait for them as long as all are there.
+
+        What is on a GPU is not waited for: there each message follows on one that was.
+        """
+        self._presence.calls += 1
+        with self._told_why():
+            work = function(tensor, *arguments, async_op=True)
+            while tensor.is_cpu and not work.is_completed():
+                with contextlib.suppress(RuntimeError):  # not yet; or it has failed, as is told below
+                    work.wait(timedelta(seconds=LOOK_SECONDS))
+                self._check_presence()
+            work.wait()
+
+    def _call_at_once(self, function: Callable[..., Any], *arguments: Any) -> None:
+        """Do something with all others that cannot be waited for so, once all of them have come this far."""
+        self.any(False)
+        with self._told_why():
             function(*arguments)
+
+    @contextlib.contextmanager
+    def _told_why(self) -> Iterator[None]:
+        try:
+            yield
         except RuntimeError as error:  # the connection to another has ended
             raise self._last_words() from error
 
     def _wait(self, condition: Callable[[], bool]) -> None:
         """Wait for something that another process does, in Python, so that signals are heard."""
         while not condition():
-            if self._store.check([ENDED]):
+            if self._said(ENDED) is not None:
                 raise self._last_words()
+            self._check_presence()
             time.sleep(POLL_SECONDS)
+
+    def _check_presence(self) -> None:
+        if (reason := self._presence.look()) is not None:
+            raise self._last_words(reason)
 
     # How they end
 
@@ -190,7 +228,7 @@ class Processes:
         try:
             yield
         except Stopped as stopped:
-            if self.count > 1 and not self._has_told and self._store.check([ENDED]):
+            if self.count > 1 and not self._has_told and self._said(ENDED) is not None:
                 raise self._last_words() from None  # it was torchrun that asked, as another has failed
             self._tell(SIGNAL, str(stopped.number))
             if launcher.is_supervised():
@@ -201,54 +239,68 @@ class Processes:
         except Exception as error:
             is_known = isinstance(error, UserError)
             if not self._tell(ENDED, str(error) if is_known else f"{type(error).__name__}: {error}"):
-                raise ToldElsewhere(self._store.get(ENDED).decode()) from error
+                raise ToldElsewhere(self._said(ENDED)) from error
             raise
 
     def _tell(self, key: str, words: str) -> bool:
         """Leave last words for the others; returns whether they are the first of this kind."""
         if self.count == 1 or self._has_told:
             return True
-        self._has_told = self._store.add(f"{key}/count", 1) == 1
-        if self._has_told:
-            self._store.set(key, words)
+        try:
+            self._has_told = self._presence.is_cut_off or self._store.add(f"{key}/count", 1) == 1
+            if self._has_told and not self._presence.is_cut_off:
+                self._store.set(key, words)
+        except RuntimeError:  # who kept them is gone
+            self._has_told = True
         return self._has_told
 
-    def _last_words(self) -> BaseException:
-        """Why another process has ended, by what it said."""
+    def _said(self, key: str) -> str | None:
+        """The last words of that kind, if there are any and they can be had."""
+        try:
+            is_there = not self._presence.is_cut_off and self._store.check([key])
+            return self._store.get(key).decode() if is_there else None
+        except RuntimeError:
+            return None
+
+    def _last_words(self, otherwise: str = "") -> BaseException:
+        """Why another process has ended, by what it said; if it says nothing, what this one makes of it."""
         until = time.monotonic() + LAST_WORDS_SECONDS
         while time.monotonic() < until:
-            if self._store.check([ENDED]):
-                return ToldElsewhere(self._store.get(ENDED).decode())
-            if self._store.check([SIGNAL]):
+            if (words := self._said(ENDED)) is not None:
+                return ToldElsewhere(words)
+            if (number := self._said(SIGNAL)) is not None:
                 self._has_told = True
-                return Stopped(int(self._store.get(SIGNAL)))
+                return Stopped(int(number))
             time.sleep(POLL_SECONDS)
-        return Lost(
-            "another process of this run has ended without a word (killed, or out of memory?); the same command goes "
-            "on from the last checkpoint"
-        )
+        return Lost(otherwise or ENDED_SILENTLY)
 
 
 @contextlib.contextmanager
 def joined(stop: StopRequest) -> Iterator[Processes]:
     """The processes that a launcher has started, this one among them, until all have come to the end of the block."""
-    processes = _meet(stop) if launcher.process_count() > 1 else Processes(stop=stop)
-    with processes.ending_together():
+    if launcher.process_count() == 1:
+        processes = Processes(stop=stop)
+        with processes.ending_together():
+            yield processes
+        return
+    with _met(stop) as processes, processes.ending_together():
         yield processes
-        if processes.count > 1:
-            processes.any(False)
-            dist.destroy_process_group()
+        processes.any(False)
+        dist.destroy_process_group()
 
 
-def _meet(stop: StopRequest) -> Processes:
+@contextlib.contextmanager
+def _met(stop: StopRequest) -> Iterator[Processes]:
     """Come together with the others, by a name of its own: an attempt before may have left the same keys."""
     rank, count = launcher.rank(), launcher.process_count()
     store, *_ = next(dist.rendezvous("env://"))
     name = _name_of_meeting(store, rank, count)
     backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
     store = dist.PrefixStore(name, store)
+    presence = Presence(rank, count, store)
     dist.init_process_group(backend, store=store, rank=rank, world_size=count)
-    return Processes(rank, count, stop, store)
+    with presence.told():
+        yield Processes(rank, count, stop, store, presence)
 
 
 def _name_of_meeting(store: Any, rank: int, count: int) -> str:

@@ -10,6 +10,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from tests.support.waiting import wait_for
+
 
 def die() -> None:
     """Be gone at once, with nothing written, closed or said."""
@@ -127,6 +129,25 @@ def lose_machines_soon() -> None:
 
     engine.search.sharing.LOST_SECONDS = 8
     engine.search.sharing.POLL_SECONDS = 0.3
+
+
+def lose_processes_soon() -> None:
+    """Let a process of several be told of after a second, and be taken for lost after some more, not after a minute."""
+    import engine.training.presence as presence
+
+    presence.BEAT_SECONDS, presence.TELL_SECONDS, presence.LOST_SECONDS = 0.2, 1.0, 6.0
+
+
+def stop_until(condition: Callable[[], object]) -> None:
+    """Stand still as a whole, with all threads, until something has come to pass that others do."""
+    process = os.getpid()
+    if os.fork() == 0:
+        try:
+            wait_for(condition)
+        finally:
+            os.kill(process, signal.SIGCONT)
+            os._exit(0)
+    os.kill(process, signal.SIGSTOP)
 
 
 def kill_family(pid: int) -> None:
