@@ -63,8 +63,8 @@ def count_examples(nested: Any, asked: int | None = None) -> int:
     asked for, where that is known. Raises `UserError` where it is the second dimension, and what a mean is over cannot
     be told. Where there are no tensors, arrays of NumPy are counted alike.
     """
-    if isinstance(nested, Tensor) and nested.dim() > 0 and asked in (None, len(nested)):
-        return len(nested)  # as most are
+    if isinstance(nested, Tensor) and nested.dim() > 0 and asked in (None, nested.shape[0]):
+        return nested.shape[0]  # as most are
     if not any(True for _ in tensors_in(nested)):
         nested = map_tensors(lambda array: torch.empty(array.shape, device="meta"), nested, np.ndarray)
     sizes = next((tuple(tensor.shape) for tensor in tensors_in(nested) if tensor.dim() > 0), ())

@@ -261,6 +261,8 @@ class Watch:
     def _begin(self) -> None:
         """Begin the run in its folder, or go on with it there."""
         self.params.check_unread()
+        self.state.scores.settle()
+        self.hear_of_others()
         self.check_finite()
         content = readable(self.state.checkpoint())  # what cannot be saved is told now, not after an epoch
         try_to_load(self.state.optimizer, content["optim_dict"])
