@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from engine.errors import UserError
+from engine.training.buckets import Buckets, dense_gradient
 from engine.training.metrics import Losses
 from engine.training.processes import Processes
 from engine.training.replicas import Buffers
@@ -29,15 +30,24 @@ class Gradients:
         self._buffers = Buffers(
             model if self.processes.count > 1 else nn.Identity()
         )  # alone, there are none to keep alike
-        self._was_absent = False  # from a batch of this step
+        self._buckets = Buckets(model, self.processes)
+        self._is_last = False  # of the step, the batch that is under way; where nobody knows, it is not
 
     def steps(self, batches: Iterable[Any]) -> Iterator[Iterable[Any]]:
         """The batches of each step, so many at a time; the last step may have fewer."""
         rest = iter(batches)
         for first in rest:
-            yield itertools.chain([first], itertools.islice(rest, self.accumulate - 1))
+            yield self._step(itertools.chain([first], itertools.islice(rest, self.accumulate - 1)))
         if self.processes.count > 1:  # none is to wait for a step that the others do not take
-            self.processes.agree(has_ended=True, more=[0.0] * len(self._news()))
+            self.processes.agree(has_ended=True, more=[0.0] * len(self._news(False)))
+        self._buckets.close()
+
+    def _step(self, batches: Iterable[Any]) -> Iterator[Any]:
+        """The batches of a step; if it has as many as it may, one knows which is the last."""
+        for number, batch in enumerate(batches, start=1):
+            self._is_last = number == self.accumulate
+            yield batch
+        self._is_last = False
 
     def share(self, losses: Losses | None) -> Tensor:
         """What a batch adds to the loss of its step, to go backward from: its mean; its total when others are added."""
@@ -47,6 +57,8 @@ class Gradients:
         if not self.are_added_up:
             return mean
         self.weight = self.weight + weight
+        if self._is_last:
+            self._buckets.listen()
         return mean * weight
 
     def average(self, not_finite_at: int | None = None) -> None:
@@ -69,31 +81,36 @@ class Gradients:
         What no process has used keeps no gradient. Running statistics become their mean over all rows, and whatever
         else has changed becomes what the first process has.
         """
-        processes = self.processes
-        is_absent, *news = processes.agree(not_finite=not_finite, more=self._news())
+        processes, buckets = self.processes, self._buckets
+        changed = buckets.send_rest()
+        is_absent, again, checksums, *news = processes.agree(not_finite=not_finite, more=self._news(changed))
+        if checksums != processes.count * buckets.checksum:
+            raise UserError("other parameters are frozen in one process than in another: it is to be so in all of them")
         parameters = list(self.model.parameters())
-        gradients = [_dense_gradient(p) for p, users in zip(parameters, news, strict=False) if users]
+        used = [parameter for parameter, users in zip(parameters, news, strict=False) if users]
+        buckets.receive(set(used), again > 0)
+        others = [parameter for parameter in used if parameter not in buckets]
+        gradients = [dense_gradient(parameter) for parameter in others]
         copies = self._buffers.to_copy(news[len(parameters) :], is_absent > 0)
         statistics = self._buffers.statistics
         changes = [(buffer - before) * processes.rows for buffer, before in statistics]
-        weight = torch.as_tensor(self.weight, dtype=torch.float32, device=gradients[0].device).clone()
-        processes.add_up([weight, *gradients, *changes])
+        processes.add_up([weight := _on_device(self.weight, used[0].device), *gradients, *changes])
+        for parameter, gradient in zip(others, gradients, strict=True):
+            parameter.grad = gradient
         for (buffer, before), change in zip(statistics, changes, strict=True):
             buffer.copy_(before + change / processes.examples)  # one that has not changed stays what it is, to the bit
         processes.copy_from_first(copies)
         self._buffers.look()
         self.weight = weight
 
-    def _news(self) -> list[float]:
+    def _news(self, has_changed: bool) -> list[float]:
         """What the others are to know before anything is added up: where there are gradients here, and new buffers."""
-        is_absent = [float(self.processes.share.missed > 0)]
-        return is_absent + [float(p.grad is not None) for p in self.model.parameters()] + self._buffers.changes()
+        facts = [float(self.processes.share.missed > 0), float(has_changed), self._buckets.checksum]
+        return facts + [float(p.grad is not None) for p in self.model.parameters()] + self._buffers.changes()
 
 
-def _dense_gradient(parameter: Tensor) -> Tensor:
-    """The gradient of a parameter, zero where this process has not used it."""
-    if parameter.grad is None:
-        parameter.grad = torch.zeros_like(parameter)
-    if parameter.grad.layout != torch.strided:
-        raise UserError("several processes cannot add up sparse gradients: leave out `sparse=True`, or train in one")
-    return parameter.grad
+def _on_device(weight: Any, device: torch.device) -> Tensor:
+    """A weight as a tensor of its own on the device, which is not waited for."""
+    if isinstance(weight, Tensor):
+        return weight.to(device, torch.float32, copy=True)
+    return torch.full((), float(weight), device=device)

@@ -28,6 +28,7 @@ Result = TypeVar("Result")
 
 LAST_WORDS_SECONDS = 2.0  # within which a process that has ended said why, if it ever will
 MEETING_SECONDS = 600.0  # within which all of them are to be there
+LONGEST_WAIT = timedelta(minutes=30)  # for one that saves, say, once gradients are sent; NCCL's own is 10
 POLL_SECONDS = 0.02
 LOOK_SECONDS = 1.0  # how often one who waits looks whether the others are there
 ENDED, SIGNAL = "ended", "signal"  # keys of the store
@@ -156,16 +157,26 @@ class Processes:
         """Make a tensor the sum of those of all processes."""
         self._call(dist.all_reduce, tensor)
 
-    @torch.no_grad()
     def add_up(self, tensors: Sequence[Tensor]) -> None:
         """Make each tensor the sum of those of all processes, by one message."""
+        self.adding_up(tensors)()
+        self.has_added_up = True
+
+    @torch.no_grad()
+    def adding_up(self, tensors: Sequence[Tensor]) -> Callable[[], None]:
+        """The same, begun: what is returned waits for the sums, and puts them in the place of the tensors."""
         tensors = [torch.view_as_real(tensor) if tensor.is_complex() else tensor for tensor in tensors]
         wide = torch.float64 if any(tensor.dtype == torch.float64 for tensor in tensors) else torch.float32
         flat = torch.cat([tensor.reshape(-1).to(wide) for tensor in tensors])
-        self.all_reduce(flat)
-        self.has_added_up = True
-        parts = flat.split([tensor.numel() for tensor in tensors])
-        torch._foreach_copy_(tensors, [part.view_as(t) for part, t in zip(parts, tensors, strict=True)])
+        work = self._begin(dist.all_reduce, flat)
+
+        @torch.no_grad()
+        def finish() -> None:
+            self._finish(work, flat)
+            parts = flat.split([tensor.numel() for tensor in tensors])
+            torch._foreach_copy_(tensors, [part.view_as(t) for part, t in zip(parts, tensors, strict=True)])
+
+        return finish
 
     @torch.no_grad()
     def copy_from_first(self, tensors: Sequence[Tensor]) -> None:
@@ -179,13 +190,21 @@ class Processes:
             tensor.copy_(part.clone().view(tensor.dtype).view_as(tensor))
 
     def _call(self, function: Callable[..., Any], tensor: Tensor, *arguments: Any) -> None:
-        """Do something with all others, and wait for them as long as all are there.
+        """Do something with all others, to its end."""
+        self._finish(self._begin(function, tensor, *arguments), tensor)
+
+    def _begin(self, function: Callable[..., Any], tensor: Tensor, *arguments: Any) -> Any:
+        """Do something with all others, which goes on by itself."""
+        with self._told_why():
+            return function(tensor, *arguments, async_op=True)
+
+    def _finish(self, work: Any, tensor: Tensor) -> None:
+        """Wait for what has begun as long as all others are there.
 
         What is on a GPU is not waited for: there each message follows on one that was.
         """
         self._presence.calls += 1
         with self._told_why():
-            work = function(tensor, *arguments, async_op=True)
             while tensor.is_cpu and not work.is_completed():
                 with contextlib.suppress(RuntimeError):  # not yet; or it has failed, as is told below
                     work.wait(timedelta(seconds=LOOK_SECONDS))
@@ -203,7 +222,9 @@ class Processes:
         try:
             yield
         except RuntimeError as error:  # the connection to another has ended
-            raise self._last_words() from error
+            is_of_nccl = isinstance(error, dist.DistBackendError)  # which says more, and may have failed by itself
+            otherwise = f"the processes can no longer talk to one another: {error}" if is_of_nccl else ""
+            raise self._last_words(otherwise) from error
 
     def _wait(self, condition: Callable[[], bool]) -> None:
         """Wait for something that another process does, in Python, so that signals are heard."""
@@ -298,7 +319,7 @@ def _met(stop: StopRequest) -> Iterator[Processes]:
     backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
     store = dist.PrefixStore(name, store)
     presence = Presence(rank, count, store)
-    dist.init_process_group(backend, store=store, rank=rank, world_size=count)
+    dist.init_process_group(backend, store=store, rank=rank, world_size=count, timeout=LONGEST_WAIT)
     with presence.told():
         yield Processes(rank, count, stop, store, presence)
 

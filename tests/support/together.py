@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import torch
 from torch.distributed import TCPStore
 
 from tests.support import scripts
@@ -89,6 +90,24 @@ def fork(
         scripts.wait_for_end(process)
     ends = zip(processes, places, strict=True)
     return [Finished(p.exitcode, (place / "stdout").read_text(), (place / "stderr").read_text()) for p, place in ends]
+
+
+def call(function: Callable[..., object], *arguments: object, count: int = 2) -> list[int]:
+    """Call a function in so many processes that are forked; returns their exit statuses."""
+    store = TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
+    places = [Environment(rank, count, store.port) for rank in range(count)]
+    processes = [scripts.context.Process(target=_called, args=(place, function, arguments)) for place in places]
+    for process in processes:
+        process.start()
+    for process in processes:
+        scripts.wait_for_end(process)
+    return [process.exitcode for process in processes]
+
+
+def _called(environment: "Environment", function: Callable[..., object], arguments: tuple[object, ...]) -> None:
+    environment()
+    torch.set_num_threads(1)
+    function(*arguments)
 
 
 class Environment:
