@@ -14,7 +14,7 @@ from engine.data.iterators import fetch_iterators
 from engine.data.membership import fingerprint, may_share, shared_examples, sketch
 from engine.data.part import count_of, part_of
 from engine.data.sample_data import write_digits, write_shapes
-from engine.data.shares import EMPTY, Share
+from engine.data.shares import EMPTY, Share, without_rows
 
 __all__ = [
     "EMPTY",
@@ -39,6 +39,7 @@ __all__ = [
     "sketch",
     "to_device",
     "upright_size",
+    "without_rows",
     "write_digits",
     "write_shapes",
 ]

@@ -74,28 +74,33 @@ class Share:
         """
         if self.count == 1:
             return batch
+        examples = self.examples_in(batch)
+        part = self.part_of(batch, examples) if examples > self.rank else EMPTY
+        self._remember(len(range(self.rank, examples, self.count)), checksum_of_batch(batch))
+        return part
+
+    def examples_in(self, batch: Any) -> int:
+        """How many rows a whole batch has. Raises `UserError` if that cannot be told."""
         sizes = _sizes(batch, is_whole=True) or set()
         if len(sizes) != 1:
             self._refuse(f"a batch holds {form_of(batch)} with {sorted(sizes) or 'no'} examples, as one takes it")
-        (examples,) = sizes
-        part = self._cut(batch, examples) if examples > self.rank else EMPTY
-        self._remember(len(range(self.rank, examples, self.count)), checksum_of_batch(batch))
-        return part
+        return sizes.pop()
 
     def _remember(self, rows: int, checksum: int) -> None:
         self.rows += rows
         self.missed += rows == 0
         self.checksum = zlib.crc32(checksum.to_bytes(4), self.checksum)
 
-    def _cut(self, nested: Any, examples: int) -> Any:
+    def part_of(self, nested: Any, examples: int) -> Any:
+        """This process's part of what may hold something for each of so many rows, however nested."""
         if isinstance(nested, ARRAYS):
             return self.of(nested) if nested.ndim else nested
         if isinstance(nested, MutableMapping):
             part = copy.copy(nested)
             for key, value in nested.items():
-                part[key] = self._cut(value, examples)
+                part[key] = self.part_of(value, examples)
             return part
-        if not isinstance(nested, list | tuple) or examples == 1:
+        if not isinstance(nested, list | tuple) or (examples == 1 and self.rank == 0):
             return nested
         if len(nested) == examples and not hasattr(nested, "_fields"):  # a part for each example, or for each kind?
             is_by_kind = examples in (_common_sizes(nested) or ())
@@ -103,7 +108,7 @@ class Share:
                 self._refuse(f"a batch of {examples} holds a {type(nested).__name__} of {examples} things alike")
             if not is_by_kind:
                 return self.of(nested)
-        parts = [self._cut(part, examples) for part in nested]
+        parts = [self.part_of(part, examples) for part in nested]
         return type(nested)(*parts) if hasattr(nested, "_fields") else type(nested)(parts)
 
     def _refuse(self, what: str) -> NoReturn:
@@ -111,6 +116,12 @@ class Share:
             f"{what}: what belongs to which example cannot be told, so {self.count} processes cannot share it; a "
             "map-style data set in a plain DataLoader is shared out row by row, whatever its batches look like"
         )
+
+
+def without_rows(batch: Any) -> Any:
+    """A batch like this one, of no rows. Raises `UserError` if it cannot be told what belongs to which of its own."""
+    examples = Share().examples_in(batch)
+    return Share(examples, examples + 1).part_of(batch, examples)
 
 
 def _sizes(nested: Any, is_whole: bool = False) -> set[int] | None:

@@ -7,8 +7,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from engine.data import EMPTY
 from engine.errors import UserError
 from engine.training.buckets import Buckets, dense_gradient
+from engine.training.empty_shares import EmptyShares, Forward
 from engine.training.metrics import Losses
 from engine.training.processes import Processes
 from engine.training.replicas import Buffers
@@ -31,16 +33,29 @@ class Gradients:
             model if self.processes.count > 1 else nn.Identity()
         )  # alone, there are none to keep alike
         self._buckets = Buckets(model, self.processes)
+        self._empty_shares = EmptyShares(model, self.processes)
         self._is_last = False  # of the step, the batch that is under way; where nobody knows, it is not
 
-    def steps(self, batches: Iterable[Any]) -> Iterator[Iterable[Any]]:
-        """The batches of each step, so many at a time; the last step may have fewer."""
-        rest = iter(batches)
+    def steps(self, batches: Iterable[Any], forward: Forward) -> Iterator[Iterable[Any]]:
+        """The batches of each step, so many at a time; the last step may have fewer.
+
+        `forward` is how a batch goes through the network, for the sake of one of no rows.
+        """
+        rest = self._with_empty_ones(batches, forward)
         for first in rest:
             yield self._step(itertools.chain([first], itertools.islice(rest, self.accumulate - 1)))
         if self.processes.count > 1:  # none is to wait for a step that the others do not take
             self.processes.agree(has_ended=True, more=[0.0] * len(self._news(False)))
         self._buckets.close()
+
+    def _with_empty_ones(self, batches: Iterable[Any], forward: Forward) -> Iterator[Any]:
+        """All batches; where the other processes wait for it, the network has then seen those of no rows."""
+        for number, batch in enumerate(batches):
+            if number == 0:
+                self._empty_shares.look(batch)
+            if batch is EMPTY:
+                self._empty_shares.go_through(forward)
+            yield batch
 
     def _step(self, batches: Iterable[Any]) -> Iterator[Any]:
         """The batches of a step; if it has as many as it may, one knows which is the last."""
@@ -82,6 +97,7 @@ class Gradients:
         else has changed becomes what the first process has.
         """
         processes, buckets = self.processes, self._buckets
+        self._empty_shares.check()
         changed = buckets.send_rest()
         is_absent, again, checksums, *news = processes.agree(not_finite=not_finite, more=self._news(changed))
         if checksums != processes.count * buckets.checksum:

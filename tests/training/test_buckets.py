@@ -114,7 +114,7 @@ def trained(case, processes):
     """The same by `Gradients`, of several processes; with what had left before backward was over, in each step."""
     model, optimizer = begun(case)
     gradients, early = Gradients(model, case.accumulate, processes), []
-    for number, step in enumerate(gradients.steps(shares(case, processes.share))):
+    for number, step in enumerate(gradients.steps(shares(case, processes.share), None)):
         freeze(model, number)
         optimizer.zero_grad()
         processes.sent = 0

@@ -224,7 +224,7 @@ def test_each_process_goes_on_with_what_it_had_counted_itself(ragged, tmp_path):
 
 def test_running_statistics_are_those_of_all_rows(ragged, tmp_path):
     """After one step they are a tenth of the mean over the batch, however it was shared out."""
-    folder = ragged(norm=True, num_epochs=1, batch_size=49, loader="tensors", learning_rate=1e-9, count=2)
+    folder = ragged(norm="plain", num_epochs=1, batch_size=49, loader="tensors", learning_rate=1e-9, count=2)
     ends = together.fork("train", "--model_dir", folder, output=tmp_path)
     assert [end.status for end in ends] == [0, 0]
     state = checkpoint(folder)["state_dict"]
@@ -235,7 +235,7 @@ def test_running_statistics_are_those_of_all_rows(ragged, tmp_path):
 
 
 def test_batch_norm_on_a_share_of_one_row_is_one_line_with_a_way_out(ragged, tmp_path):
-    ends = together.fork("train", "--model_dir", ragged(norm=True, batch_size=10), output=tmp_path, count=5)
+    ends = together.fork("train", "--model_dir", ragged(norm="plain", batch_size=10), output=tmp_path, count=5)
     told = [end for end in ends if end.stderr]
     assert len(told) == 1
     assert told[0].stderr.startswith("error: batch 5, of which this one of 5 processes has 1 example: batch norm")

@@ -7,8 +7,24 @@ from torch.nn.functional import cross_entropy
 from torchmetrics.classification import MulticlassAUROC, MulticlassF1Score
 
 from engine.training import MacroF1
+from tests.projects.ragged.sync import SyncNorm
 
 WEIGHTS = torch.tensor([1.0, 2.0, 5.0])  # of the labels, as different as the words of sentences are many
+
+
+def in_fours(norm):
+    """Norms over four numbers of each row, so that they have several even where a batch has but one."""
+    return nn.Sequential(
+        nn.Unflatten(1, (4, 4)), norm(4), nn.Tanh(), nn.Conv1d(4, 4, 3, padding=1), norm(4), nn.Flatten()
+    )
+
+
+NORMS = {
+    None: nn.Identity,
+    "plain": lambda: nn.BatchNorm1d(16),
+    "in fours": lambda: in_fours(nn.BatchNorm1d),
+    "in fours, over all processes": lambda: in_fours(SyncNorm),
+}
 
 
 class Net(nn.Module):
@@ -16,7 +32,7 @@ class Net(nn.Module):
 
     def __init__(self, params):
         super().__init__()
-        norm = nn.BatchNorm1d(16) if getattr(params, "norm", False) else nn.Identity()
+        norm = NORMS[getattr(params, "norm", None)]()
         self.layers = nn.Sequential(nn.Linear(2, 16), norm, nn.Tanh(), nn.Linear(16, 3))
         self.frozen = nn.Linear(2, 3).requires_grad_(False)
         self.unused = nn.Linear(2, 2)
