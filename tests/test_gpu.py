@@ -9,20 +9,19 @@ import sys
 
 import pytest
 import torch
-import torch.distributed as dist
 from torch.nn.functional import cross_entropy
 from torch.optim.lr_scheduler import LambdaLR
 from torch.utils.data import DataLoader, TensorDataset
 
 import train
 from engine.data import Feed, TensorBatches
-from engine.training import Processes, Scores, Watch, choose_device, mean_losses, transfer
+from engine.training import Scores, Watch, choose_device, mean_losses, transfer
 from engine.training.transfer import Transfer
 from tests.projects.odd_networks import data_loader
 from tests.projects.odd_networks.net import NETS
 from tests.projects.points.data_loader import points as examples_of
 from tests.scripts.test_predict import READING
-from tests.support import faults, scripts, together
+from tests.support import faults, scripts
 from tests.support.folders import checkpoint, history, read, same_results
 from tests.support.gpu import NEEDS_GPU
 
@@ -296,21 +295,3 @@ def test_what_was_trained_there_is_exported_for_machines_without_a_gpu(points, v
     )
     expected = second(first(torch.from_numpy(rows).to(weights["0.bias"].device)).relu()).cpu()
     torch.testing.assert_close(torch.tensor(json.loads(loaded.stdout)), expected, rtol=1e-4, atol=1e-4)
-
-
-def add_up_on_a_gpu(port):
-    """One process of a group whose GPUs talk by NCCL: what is added up is what it was."""
-    together.Environment(rank=0, count=1, port=port)()
-    dist.init_process_group("cpu:gloo,cuda:nccl", rank=0, world_size=1)
-    processes = Processes()
-    tensors = [torch.arange(6.0, device="cuda").reshape(2, 3).t(), torch.ones(3, dtype=torch.bfloat16, device="cuda")]
-    before = [tensor.clone() for tensor in tensors]
-    assert processes.agree(more=[1.0, 2.0]) == [1.0, 2.0]
-    processes.add_up(tensors)
-    assert all(map(torch.equal, tensors, before))
-    dist.destroy_process_group()
-
-
-def test_processes_add_up_by_nccl():
-    store = dist.TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
-    assert scripts.call(add_up_on_a_gpu, store.port) == 0
