@@ -25,6 +25,10 @@ from engine.hyperparameters import Values, load_params
 from engine.wording import some
 
 PROJECT = Path(__file__).resolve().parents[2]
+CALLED = (  # as `python script`, but by the name it has where one stands: what it says to type next has to be there
+    "import os, sys; __file__ = sys.argv[1]; del sys.argv[:2]; sys.path[0] = os.path.dirname(__file__); "
+    "exec(compile(open(__file__, 'rb').read(), __file__, 'exec'))"
+)
 
 
 @dataclass(frozen=True)
@@ -46,7 +50,8 @@ class Replay:
             script = folder / self.script
             if not script.is_file():
                 raise UserError(f"{self.original.folder}: was trained by {self.script}, which git did not keep")
-            _run([sys.executable, str(script), "--model_dir", str(self.experiment.folder.resolve())])
+            name = Path(sys.argv[0]).with_name(self.script)
+            _run([sys.executable, "-c", CALLED, str(script), str(name), "--model_dir", str(self.experiment.folder)])
 
 
 def plan_replay(source: str, model_dir: str | None = None, data_dir: str | None = None) -> Replay:

@@ -97,6 +97,8 @@ def test_a_run_comes_out_the_same_whatever_became_of_its_code(moved_on):
     assert read(new, "params.json").items() <= read(base, "params.json").items()
     assert read(new, "run.json")["git"] == read(base, "run.json")["git"]  # of which another replay could be made
     assert "Nothing has read" not in done.stdout
+    assert "test it        python evaluate.py --model_dir experiments/base_replay" in done.stdout
+    assert read(new, "run.json")["command"] == "train.py --model_dir experiments/base_replay"
     assert (git(moved_on, "status", "--porcelain", "-uno"), worktrees(moved_on)) == before
 
 
