@@ -238,7 +238,7 @@ def _as_choice(value: Any, space: "BaseDistribution") -> Any:
 
 
 def _as_text(value: Any) -> str:
-    return label(value if isinstance(value, str) else json.dumps(value))
+    return label(value if isinstance(value, str) else json.dumps(value, ensure_ascii=False))
 
 
 def label(text: str) -> str:

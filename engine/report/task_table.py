@@ -205,4 +205,4 @@ def _typed(folder: Path) -> Values:
 
 
 def _as_texts(params: Values) -> dict[str, str]:
-    return {key: json.dumps(value) for key, value in params.items()}
+    return {key: json.dumps(value, ensure_ascii=False) for key, value in params.items()}

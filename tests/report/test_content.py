@@ -109,11 +109,12 @@ def test_what_is_not_finished_is_never_the_best(tmp_path, state):
 
 
 def test_hyperparameters_are_kept_whole_those_that_all_share_once(tmp_path):
-    make(tmp_path / "one", [0.5], {"width": 1, "betas": [0.9, 0.99]})
-    make(tmp_path / "two", [0.5], {"width": 2, "betas": [0.9, 0.99]})
+    make(tmp_path / "one", [0.5], {"width": 1, "betas": [0.9, 0.99], "words": ["größe"]})
+    make(tmp_path / "two", [0.5], {"width": 2, "betas": [0.9, 0.99], "words": ["größe"]})
     content = content_of(tmp_path)
     assert [entry["params"] for entry in content["entries"]] == [{"width": "1"}, {"width": "2"}]
     assert content["shared_params"]["betas"] == "[0.9, 0.99]"
+    assert content["shared_params"]["words"] == '["größe"]'
     assert content["shared_params"]["batch_size"] == "32"  # what runs by default
 
 
