@@ -16,7 +16,6 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -59,18 +58,18 @@ class Epochs:
 
 def ours(data: Path, params: dict[str, Any]) -> dict[str, float]:
     """Train with `train.py` in this process, one of several."""
-    epochs, waited, call, train_epoch = Epochs(), [0.0], Processes._call, train.train
+    epochs, waited, finish, train_epoch = Epochs(), [0.0], Processes._finish, train.train
 
-    def timed_call(self: Processes, function: Callable[..., Any], *arguments: Any) -> None:
+    def timed_finish(self: Processes, *arguments: Any) -> None:
         start = time.perf_counter()
-        call(self, function, *arguments)
+        finish(self, *arguments)
         waited[0] += time.perf_counter() - start
 
     def timed_epoch(*arguments: Any) -> None:
         with epochs:
             train_epoch(*arguments)
 
-    Processes._call, train.train = timed_call, timed_epoch  # type: ignore[method-assign]
+    Processes._finish, train.train = timed_finish, timed_epoch  # type: ignore[method-assign]
     folder = data / "experiment"
     if int(os.environ["RANK"]) == 0:
         folder.mkdir()
