@@ -13,7 +13,7 @@ from typing import Any
 
 from engine.data.one_pass import Batch, Pass
 from engine.data.part import count_in, count_of, length_of
-from engine.data.passes import passes_over
+from engine.data.passes import is_sharded, passes_over
 from engine.data.planned import PlannedPasses, TensorPasses
 from engine.data.replayed import ReplayedPasses
 from engine.data.shares import Share
@@ -53,12 +53,17 @@ class Feed:
             raise UserError(
                 'the training batches have no len(); set "max_train_batches" or "steps_per_epoch" in params.json'
             )
+        self._length = batches_per_epoch or self.batches_per_pass or 0
         passes_through = batches_per_epoch is None and self.batches_per_pass is not None
         self.count = count_in(loader, len(self)) if passes_through else None  # of examples in an epoch, where known
         self.first_batch: Any = None
         self.examples: int | None = None  # asked for in the latest batch, where that is known
         self.share = share or Share()
         self._passes = passes_over(loader, self.share)
+        self.is_sharded = is_sharded(loader, self._passes)
+        if self.is_sharded and self.share.count > 1:
+            self.count = None
+            self._length = self.share.processes.largest(self._length)
         has_length = length_of(loader) is not None
         self._length_said_by = "len() of the training batches" if has_length else '"max_train_batches"'
         self._told = False
@@ -69,26 +74,42 @@ class Feed:
 
     def __len__(self) -> int:
         """How many batches an epoch has; of passes, how many are promised."""
-        return self.batches_per_epoch or self.batches_per_pass or 0
+        return self._length
 
     def state_dict(self) -> Values:
         """Where a loader that keeps a state is, after the latest batch; of any other there is nothing to be kept."""
-        if not isinstance(self._passes, StatefulPasses):
-            return {}
-        return {"pass": self._pass_number, "position": self._position, **self._passes.state_dict()}
+        state: Values = {}
+        if isinstance(self._passes, StatefulPasses):
+            state = {"pass": self._pass_number, "position": self._position, **self._passes.state_dict()}
+        if not self.is_sharded:
+            return state
+        return {"shards": [state] if self.share.count == 1 else self.share.processes.gather(state)}
 
     def load_state_dict(self, state: Values) -> None:
         """Go on from there, when the epoch is asked for in which that was."""
+        if self.is_sharded or "shards" in state:
+            state = self._own(state)
         if state and isinstance(self._passes, StatefulPasses):
             self._passes.load_state_dict(state)
             self._pass_number, self._position = state["pass"], state["position"]
             self._walk = self._walk_through(state["pass"], state["batches"])
 
+    def _own(self, state: Values) -> Values:
+        """What was kept of this process's shard. Raises `UserError` if the data were shared out in another way."""
+        shards = state.get("shards", [state])
+        before, now = len(shards), self.share.count if self.is_sharded else 1
+        if before != now:
+            raise UserError(
+                f"the training data share themselves out (is_sharded), and were among {before} processes when the run "
+                f"began: each would have other examples in {now}; go on with as many as before, or --fresh starts over"
+            )
+        return shards[self.share.rank]
+
     def epoch(self, epoch: int, start: int = 0) -> Iterator[Any]:
         """The batches of one epoch (counted from 0), from batch `start` on."""
         batches = self._pass_at(epoch, start) if self.batches_per_epoch is None else self._stretch(epoch, start)
-        for entry in batches:
-            batch, self.examples = self.share.take(*entry)
+        for batch, examples in self.share.parts(batches, self.is_sharded):
+            self.examples = examples
             if self.first_batch is None:
                 self.first_batch = batch
             yield batch
@@ -191,6 +212,7 @@ class SamePass:
         self.count = None if self._most is None else count_in(loader, self._most)  # of examples, where known
         self.share = share or Share()
         self._passes = passes_over(loader, self.share)
+        self._is_sharded = is_sharded(loader, self._passes)
         order_seed = derive(seed, split)  # what is made on the fly differs from what was trained on
         self._this = Pass(0, order_seed, derive(order_seed, 0, 1))
         self._begun: Iterator[Batch] | None = None
@@ -199,8 +221,8 @@ class SamePass:
 
     def __iter__(self) -> Iterator[Any]:
         batches, self._begun = self._begun or self._begin(), None
-        for given, entry in enumerate(batches, start=1):
-            batch, self.examples = self.share.take(*entry)
+        for given, (batch, examples) in enumerate(self.share.parts(batches, self._is_sharded), start=1):
+            self.examples = examples
             self._look_for_an_end(given)
             yield batch
 

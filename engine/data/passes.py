@@ -14,6 +14,7 @@ from engine.data.planned import PlannedPasses, TensorPasses
 from engine.data.replayed import ReplayedPasses
 from engine.data.shares import Share
 from engine.data.stateful import StatefulPasses
+from engine.errors import UserError
 
 
 def passes_over(loader: Any, share: Share) -> TensorPasses | PlannedPasses | ReplayedPasses:
@@ -29,6 +30,17 @@ def passes_over(loader: Any, share: Share) -> TensorPasses | PlannedPasses | Rep
         if not has_state and not is_stream:
             return PlannedPasses(loader, share)
     return StatefulPasses(loader, share) if has_state else ReplayedPasses(loader, share)
+
+
+def is_sharded(loader: Any, passes: Any) -> bool:
+    """Whether a loader says that it shares itself out among the processes, by `is_sharded` of it or its data set."""
+    said = any(getattr(part, "is_sharded", False) is True for part in parts_of(loader))
+    if said and not isinstance(passes, ReplayedPasses):
+        raise UserError(
+            "is_sharded is for streams: a map-style data set, or TensorBatches, is whole in each process, and its "
+            "batches are shared out row by row"
+        )
+    return said
 
 
 def _has_state(part: Any) -> bool:

@@ -1,12 +1,14 @@
 """The share of one process in every batch, where several processes train one network.
 
 What is in a batch is planned without regard to how many processes there are; each takes its rows of it. So nothing has
-to be padded, and any number of processes takes the same steps.
+to be padded, and any number of processes takes the same steps. Only where a loader shares itself out, and so has other
+batches in each, are they taken as they are.
 """
 
 import copy
+import itertools
 import zlib
-from collections.abc import Iterable, MutableMapping
+from collections.abc import Iterable, Iterator, MutableMapping
 from typing import Any, NoReturn
 
 import numpy as np
@@ -27,10 +29,12 @@ class Share:
 
     It remembers what was taken since `forget`: how many rows, and a checksum of the whole batches, by which the
     processes can tell that theirs are the same. Of one process alone a share is the whole, and nothing is remembered.
+    What is to be known of the others is asked of `processes`.
     """
 
-    def __init__(self, rank: int = 0, count: int = 1) -> None:
+    def __init__(self, rank: int = 0, count: int = 1, processes: Any = None) -> None:
         self.rank, self.count = rank, count
+        self.processes = processes
         self.forget()
 
     def forget(self) -> None:
@@ -54,6 +58,24 @@ class Share:
     def seed(self, seed: int, index: int) -> int:
         """What is drawn for a batch follows from this: in the first process as in one alone, and else of its own."""
         return derive(seed, index) if self.rank == 0 else derive(seed, index, "process", self.rank)
+
+    def parts(self, entries: Iterable[tuple[Any, int | None, Any]], is_sharded: bool) -> Iterator[Any]:
+        """This process's part of each batch, and how many examples that is, where it is known.
+
+        A loader that shares itself out may have more batches here than in others: these have `EMPTY` parts then, until
+        none has one left.
+        """
+        if not is_sharded or self.count == 1:
+            yield from itertools.starmap(self.take, entries)
+            return
+        own = (batch for batch, *_ in entries)
+        for index, batch in enumerate(itertools.chain(own, itertools.repeat(EMPTY))):
+            if index == 0:
+                self.processes.check_differ(checksum_of_batch(batch))
+            if not self.processes.have_some(batch is not EMPTY):
+                return
+            self._count(0 if batch is EMPTY else min(_sizes(batch, is_whole=True) or {1}))
+            yield batch, None
 
     def take(self, batch: Any, examples: int | None, asked: Any) -> tuple[Any, int | None]:
         """Hand a batch on as this process's share, with how many examples that is, where it is known; and remember it.
@@ -86,9 +108,12 @@ class Share:
             self._refuse(f"a batch holds {form_of(batch)} with {sorted(sizes) or 'no'} examples, as one takes it")
         return sizes.pop()
 
-    def _remember(self, rows: int, checksum: int) -> None:
+    def _count(self, rows: int) -> None:
         self.rows += rows
         self.missed += rows == 0
+
+    def _remember(self, rows: int, checksum: int) -> None:
+        self._count(rows)
         self.checksum = zlib.crc32(checksum.to_bytes(4), self.checksum)
 
     def part_of(self, nested: Any, examples: int) -> Any:

@@ -107,6 +107,8 @@ class Predictions:
     def _in_order(self, names: list[Any]) -> list[Any] | None:
         """The name of each example; None where it cannot be told which is whose."""
         dataset, sampler = (getattr(self.batches, part, None) for part in ("dataset", "sampler"))
+        if any(getattr(part, "is_sharded", False) for part in (self.batches, dataset)):
+            return None
         sampler = getattr(getattr(self.batches, "batch_sampler", None), "sampler", sampler)
         if self._indices is not None and len(self._indices) == self.examples and len(names) == _length(dataset):
             return [names[index] for index in self._indices]

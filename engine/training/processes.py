@@ -7,6 +7,7 @@ that has left. One process by itself talks to nobody: all of this is nothing to 
 
 import contextlib
 import logging
+import threading
 import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -30,6 +31,7 @@ LAST_WORDS_SECONDS = 2.0  # within which a process that has ended said why, if i
 MEETING_SECONDS = 600.0  # within which all of them are to be there
 LONGEST_WAIT = timedelta(minutes=30)  # for one that saves, say, once gradients are sent; NCCL's own is 10
 POLL_SECONDS = 0.02
+ANSWER_SECONDS = 10.0  # within which the store answers, if it is there
 LOOK_SECONDS = 1.0  # how often one who waits looks whether the others are there
 ENDED, SIGNAL = "ended", "signal"  # keys of the store
 ENDED_SILENTLY = f"another process of this run has ended without a word (killed, or out of memory?); {GOES_ON}"
@@ -52,10 +54,11 @@ class Processes:
     ) -> None:
         self.rank, self.count = rank, count
         self.is_first = rank == 0
-        self.share = Share(rank, count)
+        self.share = Share(rank, count, self)
         self.has_added_up = False  # gradients, in this step
         self.rows = self.examples = 0  # of this process, and of all, in the latest step of several
         self.not_finite = False  # whether a loss of any was not, by then
+        self._source = 0  # the process that others take over from what is not added up
         self._stop = stop
         self._signal: int | None = None  # to stop by, as all know
         self._store = store  # where each leaves its last words
@@ -98,7 +101,8 @@ class Processes:
             what = "other" if ended in (0, self.count) else "more"
             raise UserError(
                 f"the loader gives {what} batches in one process than in another: what it draws is to follow from the "
-                "global generators or params.seed, and not from time or process"
+                "global generators or params.seed, and not from time or process; batches that share themselves out say "
+                "so by is_sharded = True"
             )
         self.rows, self.examples, self.not_finite = share.rows, int(rows), unsound > 0
         self._signal = next((number for number, wishes in zip(STOP_SIGNALS, rest, strict=False) if wishes), None)
@@ -124,6 +128,28 @@ class Processes:
         total = torch.tensor(float(what))
         self.all_reduce(total)
         return total.item() > 0
+
+    # Of loaders that share themselves out
+
+    def have_some(self, has_some: bool) -> bool:
+        """Whether any process has a batch of its own left; until the next batch, what one has counts that has."""
+        marks = torch.zeros(self.count)
+        marks[self.rank] = has_some
+        self.all_reduce(marks)
+        self._source = next((rank for rank, mark in enumerate(marks.tolist()) if mark), 0)
+        return bool(marks.any())
+
+    def check_differ(self, checksum: int) -> None:
+        """Warn if the first batches of all are the same, unless none has one."""
+        if len(set(self.gather(checksum))) == 1 and checksum:
+            logging.warning(
+                f"is_sharded is said, and the first batches of the {self.count} processes are the same: are their data?"
+            )
+
+    def largest(self, number: int) -> int:
+        """The largest of the numbers that the processes have."""
+        numbers = self.gather(number)
+        return self.from_first(lambda: max(numbers))
 
     def gather(self, value: Result) -> list[Result]:
         """In the first process, what each has for the value, in their order; in the others nothing."""
@@ -180,11 +206,15 @@ class Processes:
 
     @torch.no_grad()
     def copy_from_first(self, tensors: Sequence[Tensor]) -> None:
-        """Make each tensor what it is in the first process, to the bit, by one message."""
+        """Make each tensor what it is in the first process, to the bit, by one message.
+
+        In a step of which the first has no batch, as those of a loader that shares itself out have ended there, it is
+        another process.
+        """
         if self.count == 1 or not tensors:
             return
         flat = torch.cat([tensor.contiguous().reshape(-1).view(torch.uint8) for tensor in tensors])
-        self._call(dist.broadcast, flat, 0)
+        self._call(dist.broadcast, flat, self._source)
         parts = flat.split([tensor.numel() * tensor.element_size() for tensor in tensors])
         for tensor, part in zip(tensors, parts, strict=True):
             tensor.copy_(part.clone().view(tensor.dtype).view_as(tensor))
@@ -260,28 +290,38 @@ class Processes:
         except Exception as error:
             is_known = isinstance(error, UserError)
             if not self._tell(ENDED, str(error) if is_known else f"{type(error).__name__}: {error}"):
-                raise ToldElsewhere(self._said(ENDED)) from error
+                raise ToldElsewhere(self._said(ENDED) or str(error)) from error
             raise
 
     def _tell(self, key: str, words: str) -> bool:
         """Leave last words for the others; returns whether they are the first of this kind."""
         if self.count == 1 or self._has_told:
             return True
-        try:
-            self._has_told = self._presence.is_cut_off or self._store.add(f"{key}/count", 1) == 1
-            if self._has_told and not self._presence.is_cut_off:
-                self._store.set(key, words)
-        except RuntimeError:  # who kept them is gone
-            self._has_told = True
+        number = self._ask(lambda: self._store.add(f"{key}/count", 1))
+        if number == 1:
+            self._ask(lambda: self._store.set(key, words))
+        is_cut_off = number is None  # then one of each machine speaks
+        self._has_told = launcher.local_rank() == 0 if is_cut_off else number == 1
         return self._has_told
 
     def _said(self, key: str) -> str | None:
         """The last words of that kind, if there are any and they can be had."""
-        try:
-            is_there = not self._presence.is_cut_off and self._store.check([key])
-            return self._store.get(key).decode() if is_there else None
-        except RuntimeError:
-            return None
+        return self._ask(lambda: self._store.get(key).decode() if self._store.check([key]) else None)
+
+    def _ask(self, question: Callable[[], Result]) -> Result | None:
+        """What the store answers; nothing if its machine is gone, where the question itself would wait for ever."""
+        answers: list[Result] = []
+
+        def ask() -> None:
+            with contextlib.suppress(RuntimeError):
+                answers.append(question())
+
+        if not self._presence.is_cut_off:
+            thread = threading.Thread(target=ask, daemon=True)
+            thread.start()
+            thread.join(ANSWER_SECONDS)
+            self._presence.is_cut_off = thread.is_alive()
+        return answers[0] if answers else None
 
     def _last_words(self, otherwise: str = "") -> BaseException:
         """Why another process has ended, by what it said; if it says nothing, what this one makes of it."""

@@ -129,6 +129,8 @@ def _load(load: Callable[[Any], Any], saved: Any, place: str) -> None:
     """Give a part of the state back what a checkpoint kept of it."""
     try:
         load(saved)
+    except UserError:
+        raise
     except Exception as error:  # of a task's own optimizer, scheduler or metric it can be anything
         reason = str(error).partition("\n")[0]
         raise UserError(

@@ -11,10 +11,9 @@ from pathlib import Path
 import torch
 from torch.distributed import TCPStore
 
-from tests.support import faults, scripts
+from tests.support import scripts
 from tests.support.scripts import Finished
 
-LONGEST_SECONDS = 300.0
 IN_TURN = "tests.support.together"  # as a module for torchrun: many scripts in one start
 
 
@@ -64,11 +63,8 @@ def as_machine(number: int) -> dict[str, str]:
 
 
 def ended(process: multiprocessing.Process, output: Path) -> Finished:
-    """How a process has ended; one that hangs is killed, with all that it has started."""
-    process.join(LONGEST_SECONDS)
-    if process.exitcode is None:
-        faults.kill_family(process.pid)
-        process.join()
+    """How a process has ended."""
+    scripts.wait_for_end(process)
     return Finished(process.exitcode, (output / "stdout").read_text(), (output / "stderr").read_text())
 
 
