@@ -13,7 +13,7 @@ import threading
 import time
 import traceback
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -46,7 +46,7 @@ class Presence:
         self.lost: str | None = None  # why the run cannot go on
         self.is_cut_off = False  # the store does not answer, and who asks it waits for ever
         self._store = store.clone()  # a connection of its own: another thread may wait at the first one
-        self._main = threading.get_ident()
+        self._main, self._folder = threading.get_ident(), Path.cwd()  # which may go, and nobody is to be lost for it
         self._beats = [Beat(0, 0, "", "")] * count  # the latest of each
         self._silent = [0.0] * count  # for how many seconds each has not been heard of
         self._waited, self._waited_for = 0.0, (0, [0])  # how long by now, at which call and for whom
@@ -92,7 +92,7 @@ class Presence:
                 return
 
     def _beat(self, number: int) -> None:
-        own = Beat(number, self.calls, platform.node(), place_of(self._main))
+        own = Beat(number, self.calls, platform.node(), place_of(self._main, self._folder))
         self._store.set(f"beat/{self.rank}", json.dumps(own))
 
     def _hear(self, beats: list[Beat]) -> None:
@@ -106,7 +106,8 @@ class Presence:
         self._waited_for, self._waited = (call, behind), self._waited + BEAT_SECONDS if is_same_wait else 0.0
         if self._waited >= self._tell_at:
             self._tell_at = 3 * self._waited  # seldom, of many waits too
-            self._tell([self._wait(rank) for rank in behind])
+            with suppress(OSError, ValueError):  # a full disk is not for this thread to tell
+                self._tell([self._wait(rank) for rank in behind])
         if self._waited >= PATIENCE_SECONDS:
             self.lost = f"{self._wait(behind[0])}, which is too long; {GOES_ON}"
         for rank, seconds in enumerate(self._silent):
@@ -135,14 +136,17 @@ class Presence:
         )
 
 
-def place_of(thread: int) -> str:
-    """Where a thread is: the innermost line that is of the project, and what it has called there that is not."""
+def place_of(thread: int, folder: Path) -> str:
+    """Where a thread is: the innermost line that is of the project, and what it has called there that is not.
+
+    What lies in the folder is named from there.
+    """
     called, libraries = "", sysconfig.get_path("stdlib")
     for frame, line in traceback.walk_stack(sys._current_frames()[thread]):  # from the innermost on
         name, path = frame.f_code.co_name, Path(frame.f_code.co_filename)
         is_library = path.is_relative_to(libraries) or "site-packages" in path.parts or path == WAITING
         if path.is_absolute() and not is_library:
-            shown = path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
+            shown = path.relative_to(folder) if path.is_relative_to(folder) else path
             return f"in {name}, {shown}:{line}{called}"
         called = f", and there in {name} of {path.name}"
     return "in no code of this project"
