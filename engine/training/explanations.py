@@ -92,6 +92,11 @@ def _explain_batch(message: str, examples: int | None, is_first: bool) -> str | 
     message = message.strip().partition("\n")[0]
     if "does not require grad" in message and not torch.is_grad_enabled():
         return "`step` asks for gradients in validation, where they are off: put that under `with torch.enable_grad():`"
+    if message.startswith("element 0 of tensors does not require grad"):  # in `backward`, far from where it was lost
+        return (
+            "no gradient leads from the loss to a parameter: look in net.py for what cuts it off, such as `.detach()`, "
+            "`.item()`, `argmax`, NumPy or `torch.no_grad()`"
+        )
     if "more than 1 value per channel" in message:
         return (
             "batch norm cannot train on one value per channel: choose another batch_size, or have data_loader.py leave "

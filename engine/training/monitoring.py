@@ -2,6 +2,7 @@
 
 import contextlib
 import logging
+import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -67,7 +68,7 @@ class Watch:
         self._counted_until = 0.0  # the moment up to which the state's seconds are counted
         optimizers = [value for value in vars(state).values() if isinstance(value, Optimizer)]
         self.unsaved = Unsaved(state.model, optimizers)
-        self._told = False
+        self._told = self._told_of_loss = False
 
     def __enter__(self) -> "Watch":
         self.device.forget_peak()
@@ -210,6 +211,12 @@ class Watch:
         self.tracker.add_epoch(row)
         if not self._told:
             self._tell()
+        if not (self._told_of_loss or math.isfinite(val_scores["loss"])):
+            self._told_of_loss = True
+            logging.warning(
+                "val loss is no number: where outputs are NaN, an accuracy takes them for the first class; look for "
+                "NaN in the data, and for what the network does otherwise in evaluation"
+            )
         for line in self.unsaved.news():
             logging.warning(line)
         if self.on_epoch is not None:

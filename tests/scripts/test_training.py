@@ -852,6 +852,19 @@ def test_a_score_that_is_no_number_in_any_epoch_is_said_with_the_way_out(points,
     assert script("evaluate", *command.split(), path=path).status == 0  # what is advised works
 
 
+@pytest.mark.parametrize(("value", "times"), [("nan", 1), ("0", 0)])
+def test_a_validation_loss_that_is_no_number_is_told_once_though_an_accuracy_is_one(
+    points, variant, train, value, times
+):
+    forward = f"def forward(self, inputs): return super().forward(inputs) + float('0' if self.training else '{value}')"
+    path = variant(
+        "lost_in_validation", net=f"from tests.projects.points import net\nclass Net(net.Net):\n    {forward}"
+    )
+    folder = train(points(task="lost_in_validation", num_epochs=2), path=path)
+    assert (folder / "train.log").read_text().count("val loss is no number") == times
+    assert [row["val_accuracy"] is not None for row in history(folder)] == [True, True]
+
+
 def test_evaluation_leaves_scores_and_a_line_for_each_example(trained, script, tmp_path):
     folder = trained(tmp_path / "run")
     before = contents(folder)

@@ -115,6 +115,12 @@ def test_gradients_wanted_in_validation_are_one_line_and_work_where_they_are_on(
         run(net=step.format(context="if True"))
 
 
+@pytest.mark.parametrize("cut", [".detach()", ".argmax(dim=1, keepdim=True).float().expand(-1, 3)"])
+def test_a_loss_that_no_gradient_leads_from_is_one_line(run, tmp_path, cut):
+    net = f"{IMPORTS}def loss_fn(outputs, labels):\n    return F.cross_entropy(outputs{cut}, labels)"
+    refused(run, tmp_path, "^batch 1 of 32 examples: no gradient leads from the loss to a parameter", net=net)
+
+
 # What no checkpoint holds
 
 
