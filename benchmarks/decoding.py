@@ -21,8 +21,8 @@ sys.path.insert(0, str(ROOT))
 import numpy as np
 from PIL import Image
 
-from engine.data.image_file import Content, pixels, read_files
-from engine.data.image_readers import read_all
+from engine.data.image_file import Content, pixels
+from engine.data.image_readers import read_all, read_files
 from engine.system import usable_cores
 
 

@@ -36,8 +36,8 @@ from benchmarks.gpu_runs import (
     timed,
     training_seconds,
 )
-from engine.data.image_file import pixels, read_files
-from engine.data.image_readers import read_all
+from engine.data.image_file import pixels
+from engine.data.image_readers import read_all, read_files
 from engine.system import usable_cores
 
 

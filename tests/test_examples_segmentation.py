@@ -19,8 +19,8 @@ if not (EXAMPLE / "net.py").is_file():
     pytest.skip("the example is not there any more", allow_module_level=True)
 
 from engine.data import write_shapes
-from engine.data.image_file import decode_mask, read_files
 from engine.data.image_file import masks as mask_content
+from engine.data.image_readers import read_files
 from engine.errors import UserError
 from engine.hyperparameters import load_params
 from examples.segmentation.data_loader import fetch_dataloader
@@ -55,6 +55,13 @@ def folder(tmp_path):
     return tmp_path / "pairs"
 
 
+def decode_mask(path, size):
+    """What a mask becomes that can be read: (size, size)."""
+    read = read_files([str(path)], mask_content(size))
+    assert read.reasons == {}
+    return read.values[0]
+
+
 class TestMasks:
     @pytest.mark.parametrize("mode", ["L", "P"])
     def test_numbers_stay_what_they_are_and_none_is_made_up(self, tmp_path, mode):
@@ -64,6 +71,13 @@ class TestMasks:
         assert np.array_equal(decode_mask(tmp_path / "a.png", 10), mask[::4, ::4])
         assert set(np.unique(decode_mask(tmp_path / "a.png", 17))) == {0, 2, 7, 255}
 
+    def test_a_mask_of_single_bits_has_the_classes_0_and_1(self, tmp_path):
+        mask = np.kron([[0, 1], [1, 0]], np.ones((20, 20))).astype(np.uint8)
+        Image.fromarray(mask.astype(bool)).save(tmp_path / "a.png")
+        with Image.open(tmp_path / "a.png") as image:
+            assert image.mode == "1"
+        assert np.array_equal(decode_mask(tmp_path / "a.png", 40), mask)
+
     def test_the_middle_is_taken_as_it_is_of_images(self, tmp_path):
         mask = np.repeat([[1, 2, 2, 3]], 8, axis=0).repeat(4, axis=1)
         Image.fromarray(mask.astype(np.uint8)).save(tmp_path / "a.png")
@@ -71,7 +85,7 @@ class TestMasks:
 
     def test_a_picture_is_none(self, tmp_path):
         Image.new("RGB", (8, 8)).save(tmp_path / "a.png")
-        assert "one number of 8 bits" in read_files([str(tmp_path / "a.png")], mask_content(8))[1][0]
+        assert "one number of 8 bits" in read_files([str(tmp_path / "a.png")], mask_content(8)).reasons[0]
 
     def test_the_shapes_of_the_first_run_have_masks_of_three_classes(self, tmp_path, monkeypatch):
         monkeypatch.setattr("engine.data.sample_data.SHAPES", 12)

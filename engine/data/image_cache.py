@@ -17,9 +17,9 @@ from typing import BinaryIO, NoReturn
 
 import numpy as np
 
-from engine.data.image_file import Content, headers, masks, pixels, read_files
+from engine.data.image_file import Content, headers, masks, pixels
 from engine.data.image_folder import ImageFolder, Split
-from engine.data.image_readers import read_all
+from engine.data.image_readers import read_all, read_files
 from engine.errors import UserError
 from engine.files import replacing
 from engine.hosting import bar_kind
@@ -46,10 +46,10 @@ def read_images(folder: ImageFolder, size: int, channels: int, fit: str = "crop"
 
 def read_image(path: str | Path, size: int, channels: int, fit: str = "crop") -> np.ndarray:
     """The pixels of one image file that is not cached, uint8 (channels, size, size). Raises `UserError` if damaged."""
-    values, reasons = read_files([os.fspath(path)], pixels(size, channels, fit))
-    if reasons:
-        raise UserError(f"not a readable image ({reasons[0]})")
-    return values[0]
+    read = read_files([os.fspath(path)], pixels(size, channels, fit))
+    if read.reasons:
+        raise UserError(f"not a readable image ({read.reasons[0]})")
+    return read.values[0]
 
 
 def read_masks(folder: ImageFolder, size: int) -> dict[str, np.ndarray]:

@@ -19,7 +19,7 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image, ImageFile
 
-from engine.data.image_file import Content, read_files
+from engine.data.image_file import Content, read_bytes
 from engine.errors import UserError
 from engine.system import out_of_reach, usable_cores
 
@@ -38,12 +38,29 @@ class Read(NamedTuple):
     reasons: dict[int, str]
 
 
+def read_files(paths: Sequence[str], content: Content) -> Read:
+    """What the files hold, read here one after the other."""
+    return _as_read(paths, read_bytes(paths, content), content)
+
+
+def _as_read(paths: Sequence[str], found: Sequence[bytes | str], content: Content) -> Read:
+    """What `read_bytes` found, as one array: of a file that cannot be read it is 0."""
+    reasons = {place: piece for place, piece in enumerate(found) if isinstance(piece, str)}
+    blank = np.zeros(content.shape, content.dtype).tobytes()
+    data = b"".join(blank if isinstance(piece, str) else piece for piece in found)
+    values = np.frombuffer(data, content.dtype)
+    if len(content.shape) == 3:  # images, of which Pillow has all channels of a pixel beside each other
+        channels, height, width = content.shape
+        return Read(paths, values.reshape(-1, height, width, channels).transpose(0, 3, 1, 2).copy(), reasons)
+    return Read(paths, values.reshape(-1, *content.shape).copy(), reasons)
+
+
 def read_all(paths: Sequence[str], content: Content) -> Generator[Read]:
     """What the files hold, some at a time and in order; on all cores, where it takes long."""
-    Image.init()  # Pillow's plugins, once, so that they do not count as the first image's time
+    Image.preinit()  # Pillow's plugins, once, so that they do not count as the first image's time
     start, first, seconds = time.perf_counter(), 0, 0.0
     while first < min(FIRST, len(paths)) and seconds * first < SECONDS_AT_ONCE:
-        yield Read(paths[first : first + 1], *read_files(paths[first : first + 1], content))
+        yield read_files(paths[first : first + 1], content)
         first += 1
         seconds = (time.perf_counter() - start) / first
     rest = paths[first:]
@@ -51,7 +68,7 @@ def read_all(paths: Sequence[str], content: Content) -> Generator[Read]:
     chunks = [rest[begin : begin + size] for begin in range(0, len(rest), size)]
     number = min(usable_cores(), len(chunks))
     if number < 2 or seconds * len(rest) < WORTH_IT:
-        yield from (Read(chunk, *read_files(chunk, content)) for chunk in chunks)
+        yield from (read_files(chunk, content) for chunk in chunks)
     else:
         yield from _read_on_all_cores(chunks, content, number)
 
@@ -89,13 +106,14 @@ class Reader:
             stdout=subprocess.PIPE,
             **out_of_reach(),  # Ctrl-C is ours to hear
         )
+        self.content = content
         self._send((tuple(content), Image.MAX_IMAGE_PIXELS, ImageFile.LOAD_TRUNCATED_IMAGES))
 
     def read(self, paths: Sequence[str]) -> Read:
         """Ask, and wait for the answer. Raises `UserError` if the process has died of it."""
         try:
             self._send(list(paths))
-            return Read(paths, *pickle.load(self.process.stdout))  # type: ignore[arg-type]
+            return _as_read(paths, pickle.load(self.process.stdout), self.content)  # type: ignore[arg-type]
         except (OSError, EOFError, pickle.UnpicklingError):
             raise UserError(
                 f"a process that reads images has died (status {self.process.wait()}) at one of {len(paths)} from "

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 from PIL import Image, ImageFile
 
-from engine.data.image_file import EXTENSIONS, FORMATS, decode, headers, pixels, read_files, read_header
+from engine.data.image_file import EXTENSIONS, FORMATS, headers, pixels
+from engine.data.image_readers import read_files
 
 REPOSITORY = Path(__file__).parents[2]
 ORIENTATION = 0x0112
@@ -23,9 +24,16 @@ def save(path, pixels, **options):
     return path
 
 
+def decode(path, size, channels, fit="crop"):
+    """What a file becomes that can be read: (channels, size, size)."""
+    read = read_files([str(path)], pixels(size, channels, fit))
+    assert read.reasons == {}
+    return read.values[0]
+
+
 def reason(path):
     """Why a file cannot be read."""
-    return read_files([str(path)], pixels(8, 1, "crop"))[1][0]
+    return read_files([str(path)], pixels(8, 1, "crop")).reasons[0]
 
 
 def tiff(path, values, bits, order="<", photometric=1, sample_format=1, packed=None):
@@ -86,7 +94,7 @@ class TestDepths:
     def check(self, path, tolerance=0.5):
         assert np.abs(decode(path, 8, 1)[0] - RAMP * 255).max() <= tolerance + 1e-6
         assert np.array_equal(decode(path, 8, 3), np.repeat(decode(path, 8, 1), 3, axis=0))
-        assert read_header(path).tolist() == [8, 8, 1]
+        assert read_files([str(path)], headers()).values.tolist() == [[8, 8, 1]]
 
     @pytest.mark.parametrize("extension", ["png", "tiff", "jp2"])
     def test_16_bits(self, tmp_path, extension):
@@ -202,7 +210,7 @@ class TestDecoding:
         code = (
             "from pathlib import Path; from image_file import decode\n"
             "peak = lambda: int(Path('/proc/self/status').read_text().split('VmHWM:')[1].split()[0]) / 1000\n"
-            f"before = peak(); print(decode(Path({str(path)!r}), 64, 3).mean(), peak() - before)"
+            f"before = peak(); print(sum(decode({str(path)!r}, 64, 3)) / (64 * 64 * 3), peak() - before)"
         )
         command = [sys.executable, "-c", code]
         place = REPOSITORY / "engine" / "data"
@@ -229,7 +237,7 @@ class TestDecoding:
         save(tmp_path / "deep.png", np.zeros((9, 9), np.uint16))
         save(tmp_path / "colour.jpg", np.zeros((10, 20, 3), np.uint8))
         paths = [str(tmp_path / name) for name in ("grey.png", "deep.png", "colour.jpg")]
-        assert read_files(paths, headers())[0].tolist() == [[20, 30, 1], [9, 9, 1], [10, 20, 3]]
+        assert read_files(paths, headers()).values.tolist() == [[20, 30, 1], [9, 9, 1], [10, 20, 3]]
 
 
 class TestUnreadable:
@@ -249,7 +257,7 @@ class TestUnreadable:
         good = save(tmp_path / "good.png", np.full((8, 8), 7, np.uint8))
         if content is not None:
             (tmp_path / "bad.jpg").write_bytes(content)
-        values, reasons = read_files([str(tmp_path / "bad.jpg"), str(good)], pixels(8, 1, "crop"))
+        _, values, reasons = read_files([str(tmp_path / "bad.jpg"), str(good)], pixels(8, 1, "crop"))
         assert reasons == {0: expected}
         assert values[1].min() == 7
 
@@ -265,4 +273,4 @@ class TestUnreadable:
         path.write_bytes(path.read_bytes()[:-100])
         assert "truncated" in reason(path)
         monkeypatch.setattr(ImageFile, "LOAD_TRUNCATED_IMAGES", True)
-        assert read_files([str(path)], pixels(8, 1, "crop"))[1] == {}
+        assert read_files([str(path)], pixels(8, 1, "crop")).reasons == {}
