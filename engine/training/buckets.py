@@ -1,6 +1,7 @@
 """Gradients that go to the other processes while backward is still at work, in buckets."""
 
 import zlib
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -19,6 +20,7 @@ class Bucket:
         self.parameters: list[nn.Parameter] = []
         self.awaited: set[nn.Parameter] = set()  # whose gradients are yet to come
         self._sent: list[Tensor] = []
+        self._finish: Callable[[bool], None] = _nothing
 
     def send(self, processes: Processes) -> None:
         """Begin to add up; where this process has no gradient, it takes part with zeros."""
@@ -32,12 +34,18 @@ class Bucket:
         gradients = zip(self.parameters, self._sent, self._versions, strict=True)
         return any((p.grad is not None and p.grad is not sent) or sent._version != v for p, sent, v in gradients)
 
+    def send_again(self, processes: Processes) -> None:
+        """Begin anew, once what is under way in vain has come."""
+        self._finish(False)
+        self.send(processes)
+
     def receive(self, used: set[nn.Parameter]) -> None:
         """Make the gradients of those parameters that any process has used their sums."""
-        self._finish()
+        self._finish(True)
         for parameter, total in zip(self.parameters, self._sent, strict=True):
             if parameter in used:
                 parameter.grad = total
+        self._sent, self._finish = [], _nothing  # which would keep the memory of both until the next step
 
 
 class Buckets:
@@ -85,7 +93,7 @@ class Buckets:
         if again:
             self._is_worth_it = False
             for bucket in self._buckets:
-                bucket.send(self.processes)
+                bucket.send_again(self.processes)
         for bucket in self._buckets:
             bucket.receive(used)
         self._left = 0
@@ -121,6 +129,10 @@ class Buckets:
         while self._left < len(self._buckets) and not self._buckets[self._left].awaited:
             self._buckets[self._left].send(self.processes)
             self._left += 1
+
+
+def _nothing(are_wanted: bool) -> None:
+    """There are no sums to wait for."""
 
 
 def can_leave_early(model: nn.Module) -> bool:

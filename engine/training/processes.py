@@ -185,22 +185,23 @@ class Processes:
 
     def add_up(self, tensors: Sequence[Tensor]) -> None:
         """Make each tensor the sum of those of all processes, by one message."""
-        self.adding_up(tensors)()
+        self.adding_up(tensors)(True)
         self.has_added_up = True
 
     @torch.no_grad()
-    def adding_up(self, tensors: Sequence[Tensor]) -> Callable[[], None]:
-        """The same, begun: what is returned waits for the sums, and puts them in the place of the tensors."""
+    def adding_up(self, tensors: Sequence[Tensor]) -> Callable[[bool], None]:
+        """The same, begun: what is returned waits for the sums, and makes the tensors these if they are wanted."""
         tensors = [torch.view_as_real(tensor) if tensor.is_complex() else tensor for tensor in tensors]
         wide = torch.float64 if any(tensor.dtype == torch.float64 for tensor in tensors) else torch.float32
         flat = torch.cat([tensor.reshape(-1).to(wide) for tensor in tensors])
         work = self._begin(dist.all_reduce, flat)
 
         @torch.no_grad()
-        def finish() -> None:
+        def finish(are_wanted: bool) -> None:
             self._finish(work, flat)
-            parts = flat.split([tensor.numel() for tensor in tensors])
-            torch._foreach_copy_(tensors, [part.view_as(t) for part, t in zip(parts, tensors, strict=True)])
+            if are_wanted:
+                parts = flat.split([tensor.numel() for tensor in tensors])
+                torch._foreach_copy_(tensors, [part.view_as(t) for part, t in zip(parts, tensors, strict=True)])
 
         return finish
 

@@ -1,10 +1,13 @@
 """Gradients that leave while backward goes on: what they add up to is what it is where all of them leave afterwards."""
 
+import shutil
 import sys
+import weakref
 from typing import Any, NamedTuple
 
 import pytest
 import torch
+import torch._inductor.config
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
@@ -13,6 +16,7 @@ from engine.experiment import StopRequest
 from engine.training import Gradients, Processes, buckets, joined
 from engine.training.metrics import Mean
 from tests.support import together
+from tests.support.folders import checkpoint as checkpoint_of
 from tests.support.folders import same_results
 
 pytestmark = [
@@ -113,16 +117,18 @@ def plain(case):
 def trained(case, processes):
     """The same by `Gradients`, of several processes; with what had left before backward was over, in each step."""
     model, optimizer = begun(case)
-    gradients, early = Gradients(model, case.accumulate, processes), []
+    gradients, early, kept = Gradients(model, case.accumulate, processes), [], []
     for number, step in enumerate(gradients.steps(shares(case, processes.share), None)):
         freeze(model, number)
         optimizer.zero_grad()
+        assert not any(gradient() is not None for gradient in kept)  # nor any memory, where there is little
         processes.sent = 0
         for inputs in step:
             if inputs is not EMPTY:
                 go_backward(gradients, model, inputs)
         early.append(processes.sent)
         gradients.average()
+        kept = [weakref.ref(parameter.grad) for parameter in model.parameters() if parameter.grad is not None]
         optimizer.step()
     assert not any(parameter._post_accumulate_grad_hooks for parameter in model.parameters())
     return model.state_dict(), early
@@ -231,6 +237,22 @@ def test_a_run_has_the_same_bits(experiment, tmp_path, params):
         ends = together.fork("train", "--model_dir", folder, output=tmp_path, faults=faults)
         assert [end.status for end in ends] == [0, 0], ends
     assert same_results(*folders)
+
+
+def early_and_compiled():
+    early()
+    torch._inductor.config.compile_threads = 1  # a pool of processes takes longer to start than there is to compile
+
+
+@pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a compiler of C++")
+def test_a_compiled_network_trains_what_a_plain_one_does_in_one_process(points, tmp_path, script):
+    one, two = points("one", batch_size=20, num_epochs=1), points("two", batch_size=20, num_epochs=1, compile=True)
+    assert script("train", "--model_dir", one).status == 0
+    faults = dict.fromkeys((0, 1), early_and_compiled)
+    ends = together.fork("train", "--model_dir", two, output=tmp_path, faults=faults)
+    assert [end.status for end in ends] == [0, 0], ends
+    states = [dict(checkpoint_of(folder)["state_dict"]) for folder in (two, one)]
+    torch.testing.assert_close(*states, rtol=0, atol=1e-5)
 
 
 SPARSE = """class Net(nn.Module):
