@@ -26,7 +26,7 @@ PARTS = {  # with the seconds that each may take
     "machine": 30,
     "speed": 150,
     "record": 260,
-    "loop": 70,
+    "loop": 120,
     "profile": 70,
     "decode": 30,
     "fast": 70,

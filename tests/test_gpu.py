@@ -98,8 +98,10 @@ def test_batches_of_every_kind_of_loader_are_on_their_way_while_the_gpu_works(bu
 def test_what_is_scored_comes_over_while_the_gpu_works_and_is_what_it_was(busy):
     values, labels = torch.ones(1000, 100, device="cuda"), torch.arange(6, dtype=torch.int16, device="cuda")[::2]
     warm = Transfer()
-    warm.add(values)
-    warm.send()  # the first pinned memory takes its time
+    warm.add([values, values, values, labels])
+    warm.send()
+    warm.arrays()
+    del warm  # the first pinned memory takes its time, and can be used again from now on
     done = busy()
     transfer = Transfer()
     for part in range(3):

@@ -2,9 +2,11 @@
 
 import itertools
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
+import torch
+from torch import Tensor
 from torch.utils.data import DataLoader, DistributedSampler, Sampler
 
 from engine.data.batches import TensorBatches
@@ -29,14 +31,21 @@ class TensorPasses:
     def run(self, this: Pass, start: int = 0) -> Iterator[Batch]:
         """The batches of a pass from `start` on."""
         seed_everything(this.order_seed)
-        for index, rows in enumerate(self.loader.order()[start:], start):
+        order = self.loader.order()[start:]
+        asked = order if self.share.count == 1 else in_memory(order)
+        for index, rows in enumerate(order, start):
             seed_everything(self.share.seed(this.seed, index))
             own = self.share.of(rows)
-            yield self.loader.batch(own) if len(own) else EMPTY, len(own), rows
+            yield self.loader.batch(own) if len(own) else EMPTY, len(own), asked[index - start]
 
     def count(self, this: Pass, most: int) -> int:
         """How many batches a pass has."""
         return len(self.loader)
+
+
+def in_memory(order: Sequence[Tensor]) -> Sequence[Tensor]:
+    """The rows of each batch where the processes can compare them; all at once, as a GPU is waited for."""
+    return torch.cat([*order]).cpu().split([len(rows) for rows in order]) if order else order
 
 
 class PlannedPasses:

@@ -82,8 +82,8 @@ class Device:
         """What the log says: `cpu (x86_64, 2 threads), float32`."""
         kind = self.device.type
         name = torch.cuda.get_device_name(self.device) if kind == "cuda" else platform.machine()
-        if kind != "cpu":
-            return f"{self.device} ({name}), {self.precision}"
+        if kind != "cpu":  # of several processes each has its own, by a number that says nothing
+            return f"{kind if process_count() > 1 else self.device} ({name}), {self.precision}"
         return f"cpu ({name}, {torch.get_num_threads()} threads), {self.precision}; {why_no_gpu()}"
 
 
