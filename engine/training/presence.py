@@ -131,9 +131,9 @@ class Presence:
 
     def _state(self, rank: int) -> str:
         place, silent = self._beats[rank].place, self._silent[rank]
-        return (
-            f"is {place}" if silent < TELL_SECONDS else f"gives no sign of life for {duration(silent)}, and was {place}"
-        )
+        if silent < TELL_SECONDS:
+            return f"is {place}"
+        return f"has given no sign of life for {duration(silent)}, and was {place}"
 
 
 def place_of(thread: int, folder: Path) -> str:

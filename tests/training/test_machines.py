@@ -57,7 +57,7 @@ if os.environ.get("RANK") == "0":
     wait_for(lambda: "error: " in first.said)
     status = read(folder, "status.json")
     assert (status["state"], status["host"]) == ("failed", "node1")
-    assert re.match(r"rank 1 of 2 on node2 gives no sign of life for [\d.]+ s, and was in ", status["reason"])
+    assert re.match(r"rank 1 of 2 on node2 has given no sign of life for [\d.]+ s, and was in ", status["reason"])
     assert first.said.count(f"error: {status['reason']}") == 1
     assert checkpoint(folder)["step"] == 8
 

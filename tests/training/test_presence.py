@@ -64,7 +64,7 @@ def test_a_slow_process_is_waited_for_and_the_first_says_where_it_is(ragged, tmp
 
 
 def no_sign(rank):
-    return rf"rank {rank} of 2 on {HOST} gives no sign of life for [\d.]+ s, and was in \w+, .*; it is stopped, or its "
+    return rf"rank {rank} of 2 on {HOST} has given no sign of life for [\d.]+ s, and was in .*; it is stopped, or "
 
 
 def test_a_process_that_is_stopped_as_a_whole_ends_the_run_with_that_reason(ragged, tmp_path):
