@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from engine.data import without_rows
+from engine.data import EMPTY, without_rows
 from engine.errors import UserError
 from engine.nested import map_tensors
 from engine.training.metrics import Losses
@@ -34,9 +34,10 @@ class EmptyShares:
         self._gone_through = 0  # in this step
 
     def look(self, batch: Any) -> None:
-        """See of what form batches are, all processes by the same one: the first has rows of each."""
+        """See of what form batches are, all processes by the same one, as this one may have no rows of it."""
         if self._norms:
-            self._batch = self.processes.from_first(lambda: _without_rows(batch))
+            seen = self.processes.gather(None if batch is EMPTY else _without_rows(batch))
+            self._batch = self.processes.from_first(lambda: next(other for other in seen if other is not None))
 
     def go_through(self, forward: Forward) -> None:
         """Go forward and backward with no rows, if the others wait for that."""

@@ -1,5 +1,6 @@
 """Several processes of one run: started by the real torchrun, or forked from the warm server under its environment."""
 
+import contextlib
 import json
 import multiprocessing
 import os
@@ -14,6 +15,7 @@ from torch.distributed import TCPStore
 from tests.support import scripts
 from tests.support.scripts import Finished
 
+LONGEST_SECONDS = 300.0
 IN_TURN = "tests.support.together"  # as a module for torchrun: many scripts in one start
 
 
@@ -63,8 +65,10 @@ def as_machine(number: int) -> dict[str, str]:
 
 
 def ended(process: multiprocessing.Process, output: Path) -> Finished:
-    """How a process has ended."""
-    scripts.wait_for_end(process)
+    """How a process has ended; one that hangs is killed, with all that it has started, and what it has said is seen."""
+    with contextlib.suppress(AssertionError):
+        scripts.wait_for_end(process, LONGEST_SECONDS)
+    process.join()
     return Finished(process.exitcode, (output / "stdout").read_text(), (output / "stderr").read_text())
 
 
