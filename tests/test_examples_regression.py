@@ -16,8 +16,9 @@ REGRESSION = ROOT / "examples" / "regression"
 if not REGRESSION.is_dir():
     pytest.skip("the example is not there", allow_module_level=True)
 
+from engine.errors import UserError
 from engine.hyperparameters import load_params
-from examples.regression.data_loader import fetch_dataloader
+from examples.regression.data_loader import fetch_dataloader, read_input
 from examples.regression.net import Net, loss_fn
 
 SPLITS = ("train", "val", "test")
@@ -110,6 +111,17 @@ def test_rows_of_a_csv_file_are_predicted_as_those_of_the_split(base, params, tm
             [float(row["prediction"]) for row in csv.DictReader(file)], rel=1e-5
         )
     assert given["file"][0] == f"{tmp_path}/new.csv:2"
+
+
+@pytest.mark.parametrize("line", ["1,2,3,4,5,6,7,8,9,NA", "1,2,3,4,5,6,7,8,9,", "1;2;3;4;5;6;7;8;9;0", "1,2"])
+def test_a_row_with_a_gap_is_told_by_its_line_and_not_taken_for_a_header(params, tmp_path, line):
+    fetch_dataloader(["train"], "none", params)
+    path = tmp_path / "new.csv"
+    path.write_text(f"\ufeff1,2,3,4,5,6,7,8,9,0\n\n{line}\n", encoding="utf-8")
+    rows = read_input(str(path), params)
+    assert next(rows)[1].tolist() == [1, 2, 3, 4, 5, 6, 7, 8, 9, 0]
+    with pytest.raises(UserError, match=r"^line 3 is not 10 numbers"):
+        next(rows)
 
 
 def test_the_best_epoch_is_that_of_the_smallest_error(base):

@@ -135,10 +135,11 @@ class TestBatches:
         ("spoil", "message"),
         [
             (lambda folder: (folder / "masks" / "03.png").unlink(), r"images/03.png: has no partner of the same name"),
+            (lambda folder: write_wide(folder / "masks" / "03.jpg"), "masks/03.png: masks/03.jpg is called so, too"),
             (lambda folder: write_wide(folder / "masks" / "03.png"), "masks/03.png: has another shape than images/03"),
             (lambda folder: [path.unlink() for path in folder.rglob("*.png")], "images: holds no images"),
         ],
-        ids=["no partner", "another shape", "nothing"],
+        ids=["no partner", "two of a name", "another shape", "nothing"],
     )
     def test_pairs_that_are_none_are_one_line(self, folder, spoil, message):
         spoil(folder)

@@ -21,19 +21,19 @@ def fetch_dataloader(types: Sequence[str], data_dir: str, params: Params) -> dic
     table = torch.tensor(np.column_stack([inputs, labels]), dtype=torch.float32)  # (442, 11), the label last
     rows = torch.randperm(len(table), generator=torch.Generator().manual_seed(0)).split(list(SIZES.values()))
     tables = {split: table[chosen] for split, chosen in zip(SIZES, rows, strict=True)}
-    std, mean = torch.std_mean(tables["train"], dim=0)
-    params.mean, params.std = mean.tolist(), std.tolist()  # from here on they are kept with the experiment
+    params.std, params.mean = (part.tolist() for part in torch.std_mean(tables["train"], dim=0))  # kept from now on
     datasets = {split: TensorDataset(tables[split][:, :-1], tables[split][:, -1]) for split in types}
     return {split: DataLoader(datasets[split], params.batch_size, shuffle=split == "train") for split in types}
 
 
 def read_input(source: str, params: Params) -> Iterator[tuple[str, Tensor]]:
-    """The rows of a CSV file of ten measurements each, by their lines; one that holds words is a header."""
-    for number, line in enumerate(Path(source).read_text(encoding="utf-8").splitlines(), start=1):
+    """The rows of a CSV file of ten measurements each, by their lines; the first may be a header."""
+    for number, line in enumerate(Path(source).read_text(encoding="utf-8-sig").splitlines(), start=1):
         try:
             row = [float(cell) for cell in line.split(",")]
         except ValueError:
-            continue
-        if len(row) != len(params.mean) - 1:
-            raise UserError(f"line {number} has {len(row)} numbers, not {len(params.mean) - 1}")
-        yield f"{source}:{number}", torch.tensor(row)
+            row = []
+        if len(row) != len(params.mean) - 1 and (row or (number > 1 and line.strip())):
+            raise UserError(f"line {number} is not {len(params.mean) - 1} numbers: {line}")
+        if row:
+            yield f"{source}:{number}", torch.tensor(row)

@@ -1,7 +1,7 @@
 """Batches of photographs and masks, which say the class of each pixel; both are decoded once and moved alike."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -100,14 +100,7 @@ def pairs_of(data_dir: Path, split: str, params: Params) -> Pairs:
 
 def pairs_below(data_dir: Path, parent: str) -> Pairs:
     """`images/a.jpg` and `masks/a.png`, by their names. Raises `UserError` for one without the other."""
-    found = [
-        {
-            PurePosixPath(path.name).stem: f"{parent}{part}/{path.name}"
-            for path in sorted((data_dir / parent / part).glob("[!.]*"))
-        }
-        for part in ("images", "masks")
-    ]
-    images, masks = found
+    images, masks = (by_stem(data_dir, f"{parent}{part}") for part in ("images", "masks"))
     if not images:
         raise UserError(f"{data_dir / parent}images: holds no images; put them there, and their masks into masks/")
     if odd := set(images) ^ set(masks):
@@ -116,6 +109,16 @@ def pairs_below(data_dir: Path, parent: str) -> Pairs:
             f"{data_dir / path}: has no partner of the same name ({len(odd)} in all); add it, or move this one"
         )
     return {images[name]: masks[name] for name in images}
+
+
+def by_stem(data_dir: Path, folder: str) -> dict[str, str]:
+    """The files in a folder by their names without the ending, which is to tell each from all others."""
+    found: dict[str, str] = {}
+    for path in sorted((data_dir / folder).glob("[!.]*")):
+        if path.stem in found:
+            raise UserError(f"{path}: {found[path.stem]} is called so, too; the mask of an image is found by its name")
+        found[path.stem] = f"{folder}/{path.name}"
+    return found
 
 
 def as_folder(
