@@ -1,12 +1,13 @@
 """Batches of examples that are resident: in memory, on the device, or memory-mapped from a cache file."""
 
 from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from engine.errors import UserError
+from engine.errors import UserError, form_of
 
 
 def to_device(tensor: Tensor, device: torch.device, layout: torch.memory_format = torch.preserve_format) -> Tensor:
@@ -42,7 +43,7 @@ class TensorBatches:
         transform: Callable[[Tensor], Tensor] | None = None,
         names: Sequence[str] | None = None,
     ) -> None:
-        self.tensors = tuple(torch.as_tensor(array) for array in arrays)
+        self.tensors = tuple(map(_as_tensor, arrays))
         lengths = [len(tensor) for tensor in self.tensors]
         if len(set(lengths)) > 1:
             raise UserError(f"TensorBatches: the arrays differ in their number of rows: {', '.join(map(str, lengths))}")
@@ -82,3 +83,11 @@ class TensorBatches:
         """The examples at `rows`, as `(inputs, labels)`, the inputs transformed."""
         inputs, *others = (to_device(tensor.index_select(0, rows), self.device) for tensor in self.tensors)
         return (inputs if self.transform is None else self.transform(inputs), *others)
+
+
+def _as_tensor(array: Any) -> Tensor:
+    try:
+        return torch.as_tensor(array)
+    except (TypeError, ValueError, RuntimeError) as error:
+        what = f"it holds tensors and arrays, and was given {form_of(array)} ({error})"
+        raise UserError(f"TensorBatches: {what}; a DataLoader makes batches of other things") from error

@@ -383,6 +383,14 @@ def test_an_array_that_lacks_rows_is_refused():
         TensorBatches(torch.ones(5), batch_size=2, rows=[0, 2, 4], names=list("abcde"))
 
 
+@pytest.mark.parametrize(
+    "given", [{"image": torch.ones(5)}, ["a", "b"], np.array(["a", "b"])], ids=["dict", "words", "texts"]
+)
+def test_what_is_no_array_is_told_as_what_it_is(given):
+    with pytest.raises(UserError, match=r"^TensorBatches: it holds tensors and arrays, and was given a .*DataLoader"):
+        TensorBatches(given, torch.ones(5), batch_size=2)
+
+
 def test_no_row_is_no_batch():
     batches = TensorBatches(torch.ones(5), batch_size=2, rows=np.array([], dtype=np.int64))
     assert (len(batches), list(batches)) == (0, [])
