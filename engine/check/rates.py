@@ -79,5 +79,8 @@ def draw(rates: list[float], losses: list[float], suggested: float, typed: float
     axes.axvline(suggested, color="tab:green", linestyle="--", label=f"falls fastest: {suggested:.2g}")
     axes.axvline(typed, color="tab:grey", linestyle=":", label=f"params.json: {typed:g}")
     axes.legend()
-    figure.savefig(folder / PICTURE)
+    try:
+        figure.savefig(folder / PICTURE)
+    except OSError as error:  # no reason to leave out the checks that follow
+        return f"; {folder / PICTURE} cannot be written ({error.strerror})"
     return f", see {folder / PICTURE}"

@@ -15,6 +15,7 @@ from engine.check.examination import CHECKS, judge
 from engine.check.heads import heads_of, heads_under, joined, last_operation
 from engine.check.learning import one_batch_is_learnt_by_heart, shuffled_labels_are_not_learnt
 from engine.check.project import labels_in
+from engine.check.rates import draw
 from engine.check.speed import batches_in_epoch, memory_suffices
 from engine.check.splits import no_example_is_in_two_splits
 from engine.hyperparameters import load_params
@@ -208,3 +209,9 @@ def test_labels_that_a_step_makes_of_another_type_are_still_labels():
     assert [tensor is labels for tensor in labels_in((inputs, labels), labels.long())] == [True]
     assert [tensor is labels for tensor in labels_in((labels.float(), labels), labels)] == [True]  # a copy is an input
     assert labels_in((inputs, labels), labels.long() + 1) == []
+
+
+def test_a_picture_that_cannot_be_written_ends_nothing(tmp_path):
+    (tmp_path / "learning_rate_range.png").mkdir()
+    said = draw([0.1, 1.0], [2.0, 1.0], 0.1, 0.1, tmp_path)
+    assert said == f"; {tmp_path / 'learning_rate_range.png'} cannot be written (Is a directory)"
