@@ -5,6 +5,7 @@ without a guard, in a process that may have no children of multiprocessing's, on
 """
 
 import contextlib
+import os
 import pickle
 import queue
 import subprocess
@@ -28,6 +29,8 @@ FIRST = 8  # at most are read here, to see how long one takes
 WORTH_IT = 1.0  # second of reading: less is done before the others have started
 SECONDS_AT_ONCE = 0.1  # of reading that a process is asked for at a time
 MOST_AT_ONCE = 256
+# Else Linux's C library gives back the memory of each big image, and has it again for the next one page by page
+KEPT_MEMORY = {"MALLOC_MMAP_THRESHOLD_": str(2**25), "MALLOC_TRIM_THRESHOLD_": str(2**28)}
 
 
 class Read(NamedTuple):
@@ -104,6 +107,7 @@ class Reader:
             [sys.executable, "-P", PROGRAM],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
+            env=KEPT_MEMORY | os.environ,
             **out_of_reach(),  # Ctrl-C is ours to hear
         )
         self.content = content
