@@ -109,7 +109,8 @@ class Presence:
             with suppress(OSError, ValueError):  # a full disk is not for this thread to tell
                 self._tell([self._wait(rank) for rank in behind])
         if self._waited >= PATIENCE_SECONDS:
-            self.lost = f"{self._wait(behind[0])}, which is too long; {GOES_ON}"
+            waited = f"the others have waited {duration(self._waited)}"
+            self.lost = f"{self._name(behind[0])} {self._state(behind[0])}, for too long: {waited}; {GOES_ON}"
         for rank, seconds in enumerate(self._silent):
             if seconds >= LOST_SECONDS:
                 self.lost = f"{self._name(rank)} {self._state(rank)}; it is stopped, or its machine is gone; {GOES_ON}"

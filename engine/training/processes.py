@@ -169,15 +169,23 @@ class Processes:
 
     @contextlib.contextmanager
     def first_of_machine_first(self) -> Iterator[None]:
-        """One process of each machine goes through the block, which may take hours, before the others there do."""
-        key = f"prepared/{launcher.machine()}"
-        if self.count > 1:
-            logging.info("One process of each machine reads the data; the others wait")
-        if self.count > 1 and launcher.local_rank() > 0:
-            self._wait(lambda: self._store.check([key]))
+        """One process of each machine goes through the block, which may take hours, before the others there do.
+
+        None goes on before all have: those of a faster machine would lose patience with the others.
+        """
+        if self.count == 1:
+            yield
+            return
+        logging.info("One process of each machine reads the data; the others wait")
+        here, everywhere = f"prepared/{launcher.machine()}", "prepared"
+        if launcher.local_rank() > 0:
+            self._wait_for(here)
         yield
-        if self.count > 1 and launcher.local_rank() == 0:
-            self._store.set(key, "")
+        if launcher.local_rank() == 0:
+            self._store.set(here, "")
+        if self._store.add(f"{everywhere}/count", 1) == self.count:
+            self._store.set(everywhere, "")
+        self._wait_for(everywhere)
 
     def all_reduce(self, tensor: Tensor) -> None:
         """Make a tensor the sum of those of all processes."""
@@ -257,9 +265,9 @@ class Processes:
             otherwise = f"the processes can no longer talk to one another: {error}" if is_of_nccl else ""
             raise self._last_words(otherwise) from error
 
-    def _wait(self, condition: Callable[[], bool]) -> None:
-        """Wait for something that another process does, in Python, so that signals are heard."""
-        while not condition():
+    def _wait_for(self, key: str) -> None:
+        """Wait for another process to leave a word, in Python, so that signals are heard."""
+        while self._said(key) is None:
             if self._said(ENDED) is not None:
                 raise self._last_words()
             self._check_presence()

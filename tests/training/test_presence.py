@@ -63,6 +63,40 @@ def test_a_slow_process_is_waited_for_and_the_first_says_where_it_is(ragged, tmp
     assert same_results(folder, undisturbed)
 
 
+def lose_patience_soon():
+    import engine.training.presence as presence
+
+    presence.BEAT_SECONDS, presence.PATIENCE_SECONDS = 0.2, 2.0
+
+
+def test_patience_has_an_end(ragged, tmp_path):
+    """As with a loader that waits for itself."""
+    folder = ragged()
+    stuck = at_batch(9, functools.partial(wait_for, functools.partial(says, folder / "status.json", "failed")))
+    both = {0: lose_patience_soon, 1: functools.partial(faults.both, stuck, lose_patience_soon)}
+    ends = together.fork("train", "--model_dir", folder, output=tmp_path, faults=both)
+    assert [end.status for end in ends] == [1, 1], ends
+    told = rf"rank 1 of 2 on {HOST} is in wait_for, .*, for too long: the others have waited [\d.]+ s; the same command"
+    assert re.match(told, read(folder, "status.json")["reason"])
+
+
+def read_long(rank):
+    """Be alone on a machine, which for the second process is a slow one, and lose patience soon."""
+    from engine.data import TensorBatches
+
+    os.environ |= {"LOCAL_RANK": "0", "GROUP_RANK": str(rank)}
+    lose_patience_soon()
+    if rank == 1:
+        make = TensorBatches.__init__
+        TensorBatches.__init__ = lambda *args, **options: (time.sleep(3), make(*args, **options))[1]
+
+
+def test_a_machine_that_reads_the_data_longer_than_another_is_waited_for(ragged, tmp_path):
+    both = {rank: functools.partial(read_long, rank) for rank in (0, 1)}
+    ends = together.fork("train", "--model_dir", ragged(), output=tmp_path, faults=both)
+    assert [end.status for end in ends] == [0, 0], ends
+
+
 def no_sign(rank):
     return rf"rank {rank} of 2 on {HOST} has given no sign of life for [\d.]+ s, and was in .*; it is stopped, or "
 
