@@ -90,11 +90,12 @@ def decode(path: str, size: int, channels: int, fit: str = "crop") -> bytes:
     with _opened(path) as image:
         image.draft(mode, (2 * size, 2 * size))  # big photographs are decoded at a half, a quarter or an eighth
         ImageOps.exif_transpose(image, in_place=True)
-        flat = _opaque(image).convert(mode)
-    if fit == "squeeze":
-        square = flat.resize((size, size))
-    else:
-        square = (ImageOps.pad if fit == "pad" else ImageOps.fit)(flat, (size, size))
+        flat = _opaque(image)
+        flat = flat if flat.mode == mode else flat.convert(mode)  # which would copy it
+        if fit == "squeeze":
+            square = flat.resize((size, size))
+        else:
+            square = (ImageOps.pad if fit == "pad" else ImageOps.fit)(flat, (size, size))
     return square.tobytes()
 
 
