@@ -12,6 +12,7 @@ The experiment's folder is all that is needed; what the task learned from its da
 import argparse
 import os
 from collections.abc import Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 from engine.errors import UserError, run
@@ -51,6 +52,9 @@ def decide(arguments: Sequence[str] | None = None) -> Request:
         raise UserError("there is nothing to predict: name files, folders or texts")
     if options.out and not options.out.endswith((".csv", ".jsonl", "/", os.sep)):
         raise UserError(f"--out {options.out}: must end in .csv or .jsonl, or in / where the task gives pictures")
+    for name in ("out", "export"):  # now, and not when all is predicted
+        if (path := getattr(options, name)) and not path.endswith(("/", os.sep)) and not Path(path).parent.is_dir():
+            raise UserError(f"--{name} {path}: there is no folder {Path(path).parent}; make it first")
     plan = plan_evaluation(options.model_dir, restore_file=options.restore_file)
     return Request(plan, options.inputs or [plan.params.data_dir], options.out, options.export)
 
@@ -61,7 +65,6 @@ if __name__ == "__main__":  # what is wrong ends here, before the seconds that i
 import logging
 import sys
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -143,8 +146,8 @@ def carry_out(request: Request) -> Columns:
     for source, reason in list(unread.items())[:MOST_SHOWN]:
         print(f"{source}: {reason}", file=sys.stderr)
     if unread:
-        number = f"{len(unread)} of {counted(len(sources), 'input')}"
-        raise UserError(f"{number} could not be read; the others are predicted")
+        number, rest = f"{len(unread)} of {counted(len(sources), 'input')}", len(sources) - len(unread)
+        raise UserError(f"{number} could not be read{'; the others are predicted' if rest else ''}")
     return columns
 
 

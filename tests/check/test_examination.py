@@ -214,4 +214,4 @@ def test_labels_that_a_step_makes_of_another_type_are_still_labels():
 def test_a_picture_that_cannot_be_written_ends_nothing(tmp_path):
     (tmp_path / "learning_rate_range.png").mkdir()
     said = draw([0.1, 1.0], [2.0, 1.0], 0.1, 0.1, tmp_path)
-    assert said == f"; {tmp_path / 'learning_rate_range.png'} cannot be written (Is a directory)"
+    assert said.startswith(f"; {tmp_path / 'learning_rate_range.png'} cannot be written (")

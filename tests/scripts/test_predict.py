@@ -78,6 +78,8 @@ def test_what_cannot_be_read_is_named_and_the_others_go_on(trained_reader, table
         "nosuch.csv: No such file or directory",
         "error: 2 of 4 inputs could not be read; the others are predicted",
     ]
+    done = script("predict", "--model_dir", folder, "nosuch.csv", path=place)
+    assert done.stderr.splitlines()[-1] == "error: 1 of 1 input could not be read"
 
 
 def test_without_a_file_the_first_lines_are_shown(trained_reader, table, script):
@@ -94,6 +96,8 @@ def test_without_a_file_the_first_lines_are_shown(trained_reader, table, script)
     [
         ([], "there is nothing to predict"),
         (["x.csv", "--out", "table.txt"], "must end in .csv or .jsonl"),
+        (["x.csv", "--out", "nowhere/table.csv"], "--out nowhere/table.csv: there is no folder nowhere; make it first"),
+        (["--export", "nowhere/model.pt2"], "--export nowhere/model.pt2: there is no folder nowhere; make it first"),
         (["x.csv"], "has no read_input(source, params)"),
     ],
 )
