@@ -94,7 +94,11 @@ def find_images(
             continue
         source = split if split in sources else parent
         if not sources.get(source) or split not in {"train", *sources, *held_out}:
-            raise UserError(f"{data_dir}: has no {split} images; put them into {data_dir / split}/<class>/")
+            meant = SPLITS.get(split, split)
+            remedy = (
+                f"put them into {data_dir / split}/<class>/" if meant == split else f'that split is called "{meant}"'
+            )
+            raise UserError(f"{data_dir}: has no {split} images; {remedy}")
         chosen = held_out[split] if split in held_out else [file for file in sources[source] if file not in taken]
         splits[split] = _labelled(data_dir, split, source, sources[source], names, chosen)
         _tell_lacking_classes(data_dir, split, splits[split], names, is_learning=not classes)

@@ -51,6 +51,8 @@ class TestSplitFolders:
     def test_val_has_other_names(self, split_folder, name):
         (split_folder / "val").rename(split_folder / name)
         assert len(find_images(split_folder, ["val"], seed=1).splits["val"].rows) == 5
+        with pytest.raises(UserError, match='has no dev images; that split is called "val"'):
+            find_images(split_folder, ["dev"], seed=1)
 
     def test_a_missing_val_is_drawn_from_train(self, tmp_path):
         write_classes(tmp_path / "train", {"cat": 100, "dog": 20})
