@@ -1,8 +1,8 @@
 """Evaluate a trained network on a split that training did not see.
 
-python evaluate.py --model_dir experiments/base
-python evaluate.py --model_dir experiments/base --split val --restore_file last
-python evaluate.py --parent_dir "experiments/learning_rate/learning_rate=0.001,seed=*"
+    python evaluate.py --model_dir experiments/base
+    python evaluate.py --model_dir experiments/base --split val --restore_file last
+    python evaluate.py --parent_dir "experiments/learning_rate/learning_rate=0.001,seed=*"
 """
 
 import argparse
