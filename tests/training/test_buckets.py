@@ -7,7 +7,6 @@ from typing import Any, NamedTuple
 
 import pytest
 import torch
-import torch._inductor.config
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
@@ -240,8 +239,10 @@ def test_a_run_has_the_same_bits(experiment, tmp_path, params):
 
 
 def early_and_compiled():
+    from torch._inductor import config
+
     early()
-    torch._inductor.config.compile_threads = 1  # a pool of processes takes longer to start than there is to compile
+    config.compile_threads = 1  # a pool of processes takes longer to start than there is to compile
 
 
 @pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a compiler of C++")
