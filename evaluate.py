@@ -3,6 +3,8 @@
     python evaluate.py --model_dir experiments/base
     python evaluate.py --model_dir experiments/base --split val --restore_file last
     python evaluate.py --parent_dir "experiments/learning_rate/learning_rate=0.001,seed=*"
+
+Each look at a split is on record in the experiment's run.json.
 """
 
 import argparse
