@@ -32,7 +32,7 @@ MEETING_SECONDS = 600.0  # within which all of them are to be there
 LONGEST_WAIT = timedelta(minutes=30)  # for one that saves, say, once gradients are sent; NCCL's own is 10
 POLL_SECONDS = 0.02
 ANSWER_SECONDS = 10.0  # within which the store answers, if it is there
-LOOK_SECONDS = 1.0  # how often one who waits looks whether the others are there
+LOOK_TIME = timedelta(seconds=1)  # how often one who waits looks whether the others are there
 ENDED, SIGNAL = "ended", "signal"  # keys of the store
 ENDED_SILENTLY = f"another process of this run has ended without a word (killed, or out of memory?); {GOES_ON}"
 
@@ -234,8 +234,10 @@ class Processes:
 
     def _begin(self, function: Callable[..., Any], tensor: Tensor, *arguments: Any) -> Any:
         """Do something with all others, which goes on by itself."""
-        with self._told_why():
+        try:
             return function(tensor, *arguments, async_op=True)
+        except RuntimeError as error:
+            raise self._reason(error) from error
 
     def _finish(self, work: Any, tensor: Tensor) -> None:
         """Wait for what has begun as long as all others are there.
@@ -243,27 +245,25 @@ class Processes:
         What is on a GPU is not waited for: there each message follows on one that was.
         """
         self._presence.calls += 1
-        with self._told_why():
-            while tensor.is_cpu and not work.is_completed():
-                with contextlib.suppress(RuntimeError):  # not yet; or it has failed, as is told below
-                    work.wait(timedelta(seconds=LOOK_SECONDS))
+        try:
+            while not _is_over(work, tensor):
                 self._check_presence()
-            work.wait()
+        except RuntimeError as error:
+            raise self._reason(error) from error
 
     def _call_at_once(self, function: Callable[..., Any], *arguments: Any) -> None:
         """Do something with all others that cannot be waited for so, once all of them have come this far."""
         self.any(False)
-        with self._told_why():
-            function(*arguments)
-
-    @contextlib.contextmanager
-    def _told_why(self) -> Iterator[None]:
         try:
-            yield
-        except RuntimeError as error:  # the connection to another has ended
-            is_of_nccl = isinstance(error, dist.DistBackendError)  # which says more, and may have failed by itself
-            otherwise = f"the processes can no longer talk to one another: {error}" if is_of_nccl else ""
-            raise self._last_words(otherwise) from error
+            function(*arguments)
+        except RuntimeError as error:
+            raise self._reason(error) from error
+
+    def _reason(self, error: RuntimeError) -> BaseException:
+        """Why the connection to another has ended."""
+        is_of_nccl = isinstance(error, dist.DistBackendError)  # which says more, and may have failed by itself
+        otherwise = f"the processes can no longer talk to one another: {error}" if is_of_nccl else ""
+        return self._last_words(otherwise)
 
     def _wait_for(self, key: str) -> None:
         """Wait for another process to leave a word, in Python, so that signals are heard."""
@@ -343,6 +343,17 @@ class Processes:
                 return Stopped(int(number))
             time.sleep(POLL_SECONDS)
         return Lost(otherwise or ENDED_SILENTLY)
+
+
+def _is_over(work: Any, tensor: Tensor) -> bool:
+    """Wait for a message between processes, on a CPU for a second; returns whether it has come, raises if it failed."""
+    try:
+        work.wait(LOOK_TIME) if tensor.is_cpu else work.wait()
+    except RuntimeError:
+        if tensor.is_cpu and not work.is_completed():
+            return False
+        work.wait()  # which has come just now, or raises again
+    return True
 
 
 @contextlib.contextmanager
