@@ -1,6 +1,7 @@
 """Where batches are computed and in which precision, and why a GPU that is there is not used."""
 
 import contextlib
+import os
 import platform
 import shutil
 from abc import ABC
@@ -127,6 +128,9 @@ def best_precision(device: torch.device) -> str:
 def why_no_gpu() -> str:
     """One sentence for the log on why no GPU is used, with what mends it."""
     driver = shutil.which("nvidia-smi") is not None
+    seen = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if driver and seen is not None and seen.strip() in ("", "-1"):
+        return f'CUDA_VISIBLE_DEVICES="{seen}" keeps the GPU out of sight'
     if torch.cuda.is_available():
         capability = "{}.{}".format(*torch.cuda.get_device_capability())
         return (

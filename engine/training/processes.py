@@ -380,8 +380,14 @@ def _met(stop: StopRequest) -> Iterator[Processes]:
     store = dist.PrefixStore(name, store)
     presence = Presence(rank, count, store)
     dist.init_process_group(backend, store=store, rank=rank, world_size=count, timeout=LONGEST_WAIT)
-    with presence.told():
-        yield Processes(rank, count, stop, store, presence)
+    try:
+        with presence.told():
+            yield Processes(rank, count, stop, store, presence)
+    except Exception:
+        world = dist.group.WORLD
+        if world is not None and torch.cuda.is_available():
+            world.abort()  # what is on its way to a process that has ended: else the end of this one waits for that
+        raise
 
 
 def _name_of_meeting(store: Any, rank: int, count: int) -> str:

@@ -1,5 +1,6 @@
 """Where batches are computed, and in which precision."""
 
+import os
 from collections import OrderedDict, UserDict, namedtuple
 from pathlib import Path
 
@@ -23,6 +24,14 @@ no_gpu = pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU he
 def test_auto_is_the_cpu_where_there_is_no_gpu():
     assert choose_device("auto").device == torch.device("cpu")
     assert "no" in str(choose_device("auto")).split(";")[1]  # why no GPU is used
+
+
+@pytest.mark.parametrize("hidden", ["", "-1"])
+def test_a_gpu_that_the_environment_hides_is_not_blamed_on_the_driver(monkeypatch, tmp_path, hidden):
+    (tmp_path / "nvidia-smi").touch(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", hidden)
+    assert str(choose_device("cpu")).endswith(f'; CUDA_VISIBLE_DEVICES="{hidden}" keeps the GPU out of sight')
 
 
 @no_gpu
