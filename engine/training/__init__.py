@@ -18,6 +18,7 @@ from engine.training.exporting import WithPreprocessing, export
 from engine.training.gradients import Gradients
 from engine.training.inputs import Inputs, ReadInput, find_sources, form_of_batch, read_inputs
 from engine.training.loss_scale import LossScale
+from engine.training.meeting import joined
 from engine.training.metric_objects import MacroF1
 from engine.training.metrics import Losses, Scores, mean_losses, sampling, to_numpy
 from engine.training.monitoring import Hook, Watch
@@ -31,7 +32,7 @@ from engine.training.optimization import (
     set_training_mode,
 )
 from engine.training.predictions import Columns, Predictions, write_table
-from engine.training.processes import Processes, joined
+from engine.training.processes import Processes
 from engine.training.replaying import replay
 from engine.training.replicas import replicated
 from engine.training.splits import check_examples, check_newness, split_fingerprints, split_sketches

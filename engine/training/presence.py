@@ -24,7 +24,7 @@ TELL_SECONDS = 10.0  # of waiting, after which it is said for whom
 LOST_SECONDS = 60.0  # without a sign: a call that keeps Python's lock, or a disk that hangs a while, is not so long
 PATIENCE_SECONDS = 25 * 60.0  # with one that is alive: less than the half hour after which Gloo ends it without a word
 GOES_ON = "the same command goes on from the last checkpoint"
-WAITING = Path(__file__).with_name("processes.py")  # for others, which says nothing of where one is
+WAITING = [Path(__file__).with_name(name) for name in ("processes.py", "words.py")]  # which says not where one is
 FIRST_IS_GONE = f"the first machine of this run, or the launcher on it, can no longer be reached; {GOES_ON}"
 
 
@@ -145,7 +145,7 @@ def place_of(thread: int, folder: Path) -> str:
     called, libraries = "", sysconfig.get_path("stdlib")
     for frame, line in traceback.walk_stack(sys._current_frames()[thread]):  # from the innermost on
         name, path = frame.f_code.co_name, Path(frame.f_code.co_filename)
-        is_library = path.is_relative_to(libraries) or "site-packages" in path.parts or path == WAITING
+        is_library = path.is_relative_to(libraries) or "site-packages" in path.parts or path in WAITING
         if path.is_absolute() and not is_library:
             shown = path.relative_to(folder) if path.is_relative_to(folder) else path
             return f"in {name}, {shown}:{line}{called}"

@@ -7,9 +7,7 @@ that has left. One process by itself talks to nobody: all of this is nothing to 
 
 import contextlib
 import logging
-import threading
 import time
-import uuid
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import timedelta
 from typing import Any, TypeVar
@@ -20,21 +18,15 @@ from torch import Tensor
 
 from engine import launcher
 from engine.data import Share
-from engine.errors import Lost, ToldElsewhere, UserError
+from engine.errors import ToldElsewhere, UserError
 from engine.experiment import Stopped, StopRequest
 from engine.system import STOP_SIGNALS
-from engine.training.presence import GOES_ON, Presence
+from engine.training.presence import Presence
+from engine.training.words import ENDED, POLL_SECONDS, SIGNAL, Words
 
 Result = TypeVar("Result")
 
-LAST_WORDS_SECONDS = 2.0  # within which a process that has ended said why, if it ever will
-MEETING_SECONDS = 600.0  # within which all of them are to be there
-LONGEST_WAIT = timedelta(minutes=30)  # for one that saves, say, once gradients are sent; NCCL's own is 10
-POLL_SECONDS = 0.02
-ANSWER_SECONDS = 10.0  # within which the store answers, if it is there
 LOOK_TIME = timedelta(seconds=1)  # how often one who waits looks whether the others are there
-ENDED, SIGNAL = "ended", "signal"  # keys of the store
-ENDED_SILENTLY = f"another process of this run has ended without a word (killed, or out of memory?); {GOES_ON}"
 
 
 class Processes:
@@ -49,7 +41,7 @@ class Processes:
         rank: int = 0,
         count: int = 1,
         stop: StopRequest | None = None,
-        store: Any = None,
+        words: Words | None = None,
         presence: Presence | None = None,
     ) -> None:
         self.rank, self.count = rank, count
@@ -61,9 +53,8 @@ class Processes:
         self._source = 0  # the process that others take over from what is not added up
         self._stop = stop
         self._signal: int | None = None  # to stop by, as all know
-        self._store = store  # where each leaves its last words
-        self._presence: Any = presence  # of all; there is one where there are several
-        self._has_told = False
+        self._words: Any = words  # that they leave for one another; where there are several, as the next
+        self._presence: Any = presence  # of all
 
     @property
     def signal(self) -> int | None:
@@ -182,9 +173,8 @@ class Processes:
             self._wait_for(here)
         yield
         if launcher.local_rank() == 0:
-            self._store.set(here, "")
-        if self._store.add(f"{everywhere}/count", 1) == self.count:
-            self._store.set(everywhere, "")
+            self._words.leave(here)
+        self._words.leave_as_last(everywhere, self.count)
         self._wait_for(everywhere)
 
     def all_reduce(self, tensor: Tensor) -> None:
@@ -263,19 +253,19 @@ class Processes:
         """Why the connection to another has ended."""
         is_of_nccl = isinstance(error, dist.DistBackendError)  # which says more, and may have failed by itself
         otherwise = f"the processes can no longer talk to one another: {error}" if is_of_nccl else ""
-        return self._last_words(otherwise)
+        return self._words.last(otherwise)
 
     def _wait_for(self, key: str) -> None:
         """Wait for another process to leave a word, in Python, so that signals are heard."""
-        while self._said(key) is None:
-            if self._said(ENDED) is not None:
-                raise self._last_words()
+        while self._words.said(key) is None:
+            if self._words.said(ENDED) is not None:
+                raise self._words.last()
             self._check_presence()
             time.sleep(POLL_SECONDS)
 
     def _check_presence(self) -> None:
         if (reason := self._presence.look()) is not None:
-            raise self._last_words(reason)
+            raise self._words.last(reason)
 
     # How they end
 
@@ -288,9 +278,10 @@ class Processes:
         try:
             yield
         except Stopped as stopped:
-            if self.count > 1 and not self._has_told and self._said(ENDED) is not None:
-                raise self._last_words() from None  # it was torchrun that asked, as another has failed
-            self._tell(SIGNAL, str(stopped.number))
+            if self.count > 1 and self._words.others_have_failed:
+                raise self._words.last() from None  # it was torchrun that asked, as another has failed
+            if self.count > 1:
+                self._words.tell(SIGNAL, str(stopped.number))
             if launcher.is_supervised():
                 stopped.code = 0
             raise
@@ -298,51 +289,10 @@ class Processes:
             raise
         except Exception as error:
             is_known = isinstance(error, UserError)
-            if not self._tell(ENDED, str(error) if is_known else f"{type(error).__name__}: {error}"):
-                raise ToldElsewhere(self._said(ENDED) or str(error)) from error
+            told = str(error) if is_known else f"{type(error).__name__}: {error}"
+            if self.count > 1 and not self._words.tell(ENDED, told):
+                raise ToldElsewhere(self._words.said(ENDED) or str(error)) from error
             raise
-
-    def _tell(self, key: str, words: str) -> bool:
-        """Leave last words for the others; returns whether they are the first of this kind."""
-        if self.count == 1 or self._has_told:
-            return True
-        number = self._ask(lambda: self._store.add(f"{key}/count", 1))
-        if number == 1:
-            self._ask(lambda: self._store.set(key, words))
-        is_cut_off = number is None  # then one of each machine speaks
-        self._has_told = launcher.local_rank() == 0 if is_cut_off else number == 1
-        return self._has_told
-
-    def _said(self, key: str) -> str | None:
-        """The last words of that kind, if there are any and they can be had."""
-        return self._ask(lambda: self._store.get(key).decode() if self._store.check([key]) else None)
-
-    def _ask(self, question: Callable[[], Result]) -> Result | None:
-        """What the store answers; nothing if its machine is gone, where the question itself would wait for ever."""
-        answers: list[Result] = []
-
-        def ask() -> None:
-            with contextlib.suppress(RuntimeError):
-                answers.append(question())
-
-        if not self._presence.is_cut_off:
-            thread = threading.Thread(target=ask, daemon=True)
-            thread.start()
-            thread.join(ANSWER_SECONDS)
-            self._presence.is_cut_off = thread.is_alive()
-        return answers[0] if answers else None
-
-    def _last_words(self, otherwise: str = "") -> BaseException:
-        """Why another process has ended, by what it said; if it says nothing, what this one makes of it."""
-        until = time.monotonic() + LAST_WORDS_SECONDS
-        while time.monotonic() < until:
-            if (words := self._said(ENDED)) is not None:
-                return ToldElsewhere(words)
-            if (number := self._said(SIGNAL)) is not None:
-                self._has_told = True
-                return Stopped(int(number))
-            time.sleep(POLL_SECONDS)
-        return Lost(otherwise or ENDED_SILENTLY)
 
 
 def _is_over(work: Any, tensor: Tensor) -> bool:
@@ -354,56 +304,3 @@ def _is_over(work: Any, tensor: Tensor) -> bool:
             return False
         work.wait()  # which has come just now, or raises again
     return True
-
-
-@contextlib.contextmanager
-def joined(stop: StopRequest) -> Iterator[Processes]:
-    """The processes that a launcher has started, this one among them, until all have come to the end of the block."""
-    if launcher.process_count() == 1:
-        processes = Processes(stop=stop)
-        with processes.ending_together():
-            yield processes
-        return
-    with _met(stop) as processes, processes.ending_together():
-        yield processes
-        processes.any(False)
-        dist.destroy_process_group()
-
-
-@contextlib.contextmanager
-def _met(stop: StopRequest) -> Iterator[Processes]:
-    """Come together with the others, by a name of its own: an attempt before may have left the same keys."""
-    rank, count = launcher.rank(), launcher.process_count()
-    store, *_ = next(dist.rendezvous("env://"))
-    name = _name_of_meeting(store, rank, count)
-    backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
-    store = dist.PrefixStore(name, store)
-    presence = Presence(rank, count, store)
-    dist.init_process_group(backend, store=store, rank=rank, world_size=count, timeout=LONGEST_WAIT)
-    try:
-        with presence.told():
-            yield Processes(rank, count, stop, store, presence)
-    except Exception:
-        world = dist.group.WORLD
-        if world is not None and torch.cuda.is_available():
-            world.abort()  # what is on its way to a process that has ended: else the end of this one waits for that
-        raise
-
-
-def _name_of_meeting(store: Any, rank: int, count: int) -> str:
-    """A name that the first has chosen and no earlier attempt has had: each leaves a word there and hears it again."""
-    own, until = uuid.uuid4().hex, time.monotonic() + MEETING_SECONDS
-    there = [f"{own}/{other}" for other in range(1, count)]
-    if rank == 0:
-        store.set("meeting", own)
-    while time.monotonic() < until:
-        if rank == 0 and store.check(there):
-            store.set(f"{own}/all", ",".join(store.get(key).decode() for key in there))
-            return own
-        if rank > 0 and store.check(["meeting"]):
-            name = store.get("meeting").decode()
-            store.set(f"{name}/{rank}", own)
-            if store.check([f"{name}/all"]) and own in store.get(f"{name}/all").decode().split(","):
-                return name
-        time.sleep(POLL_SECONDS)
-    raise Lost(f"not all of the {count} processes have come together within {MEETING_SECONDS / 60:.0f} minutes")
