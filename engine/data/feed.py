@@ -184,9 +184,8 @@ class Feed:
     @property
     def _is_believed(self) -> bool:
         """Whether where to go on follows from a length that the loader only says."""
-        replayed = isinstance(self._passes, ReplayedPasses) and not self._passes.follows_on
-        replayed = replayed and not isinstance(self._passes, StatefulPasses)
-        return replayed and self.batches_per_epoch is not None and self.batches_per_pass is not None
+        is_replayed = type(self._passes) is ReplayedPasses and not self._passes.follows_on
+        return is_replayed and self.batches_per_epoch is not None and self.batches_per_pass is not None
 
     def _tell(self, what: str) -> None:
         """Say once that passes are of another length than promised."""
