@@ -87,7 +87,7 @@ def train(
     batches = feed.epoch(state.epoch, start=scores.batches)  # of which some are done, where it was interrupted
     bar = training.progress_bar(f"epoch {state.epoch + 1}/{params.num_epochs}", feed.count, scores.examples)
     with bar, training.batch_errors_explained(scores, feed):
-        # A step has one batch, with `accumulate` so many; how they go forward, one without rows has to know, too
+        # Of one batch, with `accumulate` of so many; a process without rows of it may have to go forward with none
         for step in gradients.steps(batches, lambda batch: forward(task, model, device.move(batch), params)):
             optimizer.zero_grad()
             for batch in scores.present(step):  # all, but where there are more processes than rows
