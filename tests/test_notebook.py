@@ -11,7 +11,10 @@ nbformat = pytest.importorskip("nbformat", reason="pip install nbclient ipykerne
 nbclient = pytest.importorskip("nbclient")
 pytest.importorskip("ipykernel")
 NOTEBOOK = ROOT / "docs" / "notebook.ipynb"
-pytestmark = pytest.mark.skipif(not (NOTEBOOK.is_file() and is_shipped), reason="another task, or no notebook")
+pytestmark = [
+    pytest.mark.processes,
+    pytest.mark.skipif(not (NOTEBOOK.is_file() and is_shipped), reason="another task, or no notebook"),
+]
 
 
 @pytest.fixture(scope="module")

@@ -135,7 +135,8 @@ def _state(status: Values, folder: Path, remarks: list[str]) -> str | None:
     if state != "running":
         return state if isinstance(state, str) else None
     try:
-        return Status(folder).shown()
+        shown = Status(folder).shown()
+        return shown if shown in ("interrupted", "lost") else "running"  # one that has ended since did so unseen
     except OSError:
         remarks.append("status.json says running; whether it does cannot be told")
         return "running"

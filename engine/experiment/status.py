@@ -73,7 +73,10 @@ class Status:
             return status.get("state")
         if status.get("host") != platform.node():
             return "running" if _is_fresh(status) else "lost"
-        return "running" if self._is_locked() else "interrupted"
+        if self._is_locked():
+            return "running"
+        state = self.read().get("state")  # again: who has ended since holds no lock any more
+        return "interrupted" if state == "running" else state
 
     def _is_locked(self) -> bool:
         from filelock import FileLock, Timeout

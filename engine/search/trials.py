@@ -185,6 +185,8 @@ class Trials:
         if trial.name not in self._ended:
             folder = trial.experiment.folder
             entry = read_entry(folder) or Entry(trial.name, folder, trial.params)
+            if entry.state == "finished" and not entry.epochs:  # it has ended while it was looked at
+                entry = read_entry(folder) or entry
             if entry.remark:
                 return replace(entry, state="failed", reason=entry.remark)
             if entry.state not in ENDED:
@@ -285,9 +287,12 @@ class Trials:
         """Delete the checkpoints of what has ended, but for those of the best `keep` configurations."""
         if self.search.keep is None:
             return
+        ended = [
+            one for one in self.configurations if self.state(one) in ENDED
+        ]  # before they are ranked: others end now
         best = [one for _, one in self.ranking()[: self.search.keep]]
-        for configuration in self.configurations:
-            if self.state(configuration) in ENDED and not any(one is configuration for one in best):
+        for configuration in ended:
+            if not any(one is configuration for one in best):
                 for trial in configuration.trials:
                     for path in trial.experiment.folder.glob("*.pth.tar"):
                         path.unlink(missing_ok=True)

@@ -18,6 +18,7 @@ from tests.support.made_runs import make_run
 from tests.support.scripts import ROOT
 
 pytestmark = [
+    pytest.mark.processes,
     pytest.mark.slow,
     pytest.mark.skipif(shutil.which("git") is None, reason="git is not installed"),
 ]
@@ -102,7 +103,6 @@ def test_a_run_comes_out_the_same_whatever_became_of_its_code(moved_on):
     assert (git(moved_on, "status", "--porcelain", "-uno"), worktrees(moved_on)) == before
 
 
-@pytest.mark.processes
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such signals")
 def test_a_replay_that_is_stopped_saves_leaves_nothing_behind_and_goes_on(moved_on):
     new = moved_on / "experiments" / "stopped"
@@ -119,7 +119,6 @@ def test_a_replay_that_is_stopped_saves_leaves_nothing_behind_and_goes_on(moved_
     assert same_results(moved_on / "experiments" / "base", new)
 
 
-@pytest.mark.processes
 def test_what_cannot_be_the_same_is_told_with_its_cause(moved_on):
     points = ROOT / "tests" / "projects" / "points" / "net.py"
     (moved_on / "mine" / "net.py").write_text(points.read_text().replace("        super()", f"{CLOCK}        super()"))

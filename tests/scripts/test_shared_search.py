@@ -16,7 +16,10 @@ from tests.support.scripts import ROOT
 from tests.support.services import free_port, missing_for_postgres, postgres
 from tests.support.waiting import wait_for
 
-pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="kills whole families of processes")
+pytestmark = [
+    pytest.mark.processes,
+    pytest.mark.skipif(not sys.platform.startswith("linux"), reason="kills whole families of processes"),
+]
 
 BASE = {"task": "tests.projects.points", "data_dir": "none", "num_epochs": 2, "learning_rate": 0.01}
 needs_postgres = [

@@ -254,3 +254,28 @@ def test_a_range_whose_numbers_run_out_ends_too(describe):
     search = read_search(describe({"learning_rate": {"min": 10, "max": 10.1}}, method="random", num_trials=10**9))
     drawn = [values["learning_rate"] for values in random_draws(search)]
     assert 90 < len(set(drawn)) == len(drawn) <= 1001
+
+
+def test_what_ends_while_the_others_are_ranked_keeps_its_checkpoints(describe, monkeypatch):
+    """Two trials may end at the same moment: the second has no rank yet when the first has seen to what is kept."""
+    trials = trained(describe(RATES, keep=1))
+    for trial in trials:
+        trial.experiment.file("best.pth.tar").touch()
+    best = list(trials)[-1]
+    result = best.experiment.file("status.json").read_text()
+    best.experiment.file("status.json").write_text(
+        json.dumps(json.loads(result) | {"state": "running", "host": "other"})
+    )
+    ranking = Trials.ranking
+
+    def ending_meanwhile(self):
+        ranked = ranking(self)
+        best.experiment.file("status.json").write_text(result)
+        return ranked
+
+    monkeypatch.setattr(Trials, "ranking", ending_meanwhile)
+    trials.drop_checkpoints()
+    assert best.experiment.file("best.pth.tar").is_file()
+    trials.drop_checkpoints()
+    kept = [trial for trial in trials if trial.experiment.file("best.pth.tar").is_file()]
+    assert kept == [best]
