@@ -58,7 +58,7 @@ def _totals(functions: Functions, size: Size, outputs: Any, labels: Any) -> Iter
         if isinstance(result, tuple):
             examples = 1
         else:
-            examples = size.examples or count_examples(labels if labels is not None else outputs, size.asked)
+            examples = size.examples or count_examples(counted_of(outputs, labels), size.asked)
         try:
             total, count = result if isinstance(result, tuple) else (result * examples, examples)
             yield name, float(total), float(count)
@@ -66,3 +66,8 @@ def _totals(functions: Functions, size: Size, outputs: Any, labels: Any) -> Iter
             raise UserError(
                 f'net.py: the metric "{name}" returns {form_of(result)}, not a number or (total, count)'
             ) from error
+
+
+def counted_of(outputs: Any, labels: Any) -> Any:
+    """That of which the examples are counted."""
+    return outputs if labels is None else labels

@@ -13,7 +13,7 @@ from torch import Tensor
 from engine.data import EMPTY
 from engine.errors import UserError, form_of
 from engine.nested import count_examples, is_plain, map_tensors, tensors_in
-from engine.training.metric_functions import Size, totals_of
+from engine.training.metric_functions import Size, counted_of, totals_of
 from engine.training.metric_objects import (
     checked_object,
     flat,
@@ -111,7 +111,7 @@ class Scores:
         if losses is not None:
             self._take(losses, outputs, labels, asked)
             self.batches += 1
-        self.examples += asked or count_examples(_counted(outputs, labels))
+        self.examples += asked or count_examples(counted_of(outputs, labels))
 
     def _take(self, losses: Losses, outputs: Any, labels: Any, asked: int | None = None) -> None:
         """Keep what one batch is scored by; score those that were sent before, if it is time to send these."""
@@ -120,7 +120,7 @@ class Scores:
         seen: Any = ()
         size = None
         if self.functions and self.batches % self.every == 0:
-            seen, size = (outputs, labels), Size.of(_counted(outputs, labels), asked)
+            seen, size = (outputs, labels), Size.of(counted_of(outputs, labels), asked)
         values, weights = zip(*losses.values(), strict=True)
         self._taken.add((values, weights, seen), about=Batch(self.batches, list(losses), size))
         if self._taken.is_full or not is_plain(seen):
@@ -280,7 +280,7 @@ def mean_losses(loss: Any, outputs: Any, labels: Any, asked: int | None = None) 
     """
     if isinstance(loss, dict) and "loss" not in loss:
         raise UserError(f'the loss is a dict without "loss", the one to minimise; it has {", ".join(loss)}')
-    counted = _counted(outputs, labels)
+    counted = counted_of(outputs, labels)
     parts = loss if isinstance(loss, dict) else {"loss": loss}
     return {name: _mean_loss(name, part, counted, asked) for name, part in parts.items()}
 
@@ -311,11 +311,6 @@ def _without_twins(names: list[tuple[str, str]]) -> list[str]:
             raise UserError(f'net.py: two scores are called "{name}", of {both}; rename one, or give a "prefix"')
         owners[name] = owner
     return list(owners)
-
-
-def _counted(outputs: Any, labels: Any) -> Any:
-    """That of which the examples are counted."""
-    return outputs if labels is None else labels
 
 
 def _number(value: Any) -> float:
